@@ -1,0 +1,129 @@
+"""Words that stand in more than one place: display names, axis titles, captions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from delphi_jax.tasks import GSM8K, HUMANEVAL, MMLU, TASKS
+from delphi_jax.text import scientific
+
+__all__ = [
+    "ADAMC_SUITE",
+    "ADAMH_SUITE",
+    "COMPUTE",
+    "DIVERGED",
+    "EXTERNAL_MODELS",
+    "EXTRAPOLATION_SIDE",
+    "FEATURE_NAMES",
+    "FIGURE_TITLES",
+    "FIT_SIDE",
+    "LOSS",
+    "OPTIMAL_LOSS",
+    "RANDOM_CHANCE",
+    "SWEEP_LOSS",
+    "TASK_WORDS",
+    "TOKENS",
+    "UNKNOWN_SUITE",
+    "TaskWords",
+    "budget_name",
+    "held_out_name",
+    "isoflop_name",
+    "view_name",
+]
+
+ADAMH_SUITE = "Delphi Scaling Suite (AdamH)"
+ADAMC_SUITE = "Initial Scaling Suite (Cautious AdamC)"
+UNKNOWN_SUITE = "Unknown"
+
+COMPUTE = "Compute (FLOPs)"
+TOKENS = "Training tokens"
+LOSS = "Paloma macro loss"
+OPTIMAL_LOSS = "Paloma macro loss at IsoFLOP optimum"
+
+FIT_SIDE = "fit ← "
+EXTRAPOLATION_SIDE = " → extrapolation"
+DIVERGED = "Run Diverged"
+EXTERNAL_MODELS = "External Models Used for Regression"
+RANDOM_CHANCE = "random chance"
+
+SWEEP_LOSS = "Paloma loss"
+FEATURE_NAMES = {
+    "lr": "Hyperball LR",
+    "adam_lr": "Adam LR",
+    "epsilon": "AdamH ε",
+    "beta1": "β₁",
+    "beta2": "β₂",
+}
+"""Axis titles of the swept hyper-parameters."""
+
+
+@dataclass(frozen=True)
+class TaskWords:
+    """How figures speak of one downstream task's two metrics."""
+
+    soft: str
+    """Soft metric on an axis, behind the task's name."""
+    soft_subject: str
+    """Soft metric at the head of a sentence."""
+    soft_hover: str
+    hard: str
+    """Hard metric on an axis, behind the task's name, and in hover text."""
+    hard_short: str
+    """Hard metric behind "predicted"."""
+    law: str
+    """What hovering over the law calls it."""
+
+
+TASK_WORDS = {
+    MMLU.key: TaskWords("choice log-prob", "Log-prob", "log p(correct)", "accuracy", "acc", "asymptote"),
+    HUMANEVAL.key: TaskWords("bits/byte", "Bits/byte", "bits/byte", "pass@1", "pass@1", "fit"),
+    GSM8K.key: TaskWords("bits/byte", "Bits/byte", "bits/byte", "exact-match", "exact-match", "fit"),
+}
+
+# Width, depth and batch size of the compute-optimal run at each budget of the Delphi ladder.
+_ISOFLOP_RUNS = {
+    3e18: "d1024 / L11 / B8",
+    9e18: "d1152 / L12 / B16",
+    2e19: "d1408 / L15 / B16",
+    3e19: "d1536 / L16 / B32",
+    9e19: "d1792 / L18 / B64",
+    2e20: "d2048 / L21 / B64",
+    3e20: "d2304 / L23 / B128",
+}
+
+
+def budget_name(budget: float) -> str:
+    """A compute budget as run names write it: "1e25"."""
+    return scientific(budget).replace("+", "")
+
+
+def isoflop_name(budget: float) -> str:
+    """The run of a fitted budget, by its shape where the ladder is known, else by the budget."""
+    return f"isoflop {_ISOFLOP_RUNS.get(budget, budget_name(budget))}"
+
+
+def held_out_name(budget: float) -> str:
+    """The run of a held-out budget."""
+    return f"Delphi optimal {budget_name(budget)}"
+
+
+def view_name(task: str, shot: int) -> str:
+    """A downstream view: "MMLU 5-Shot"."""
+    return f"{TASKS[task].name} {shot}-Shot"
+
+
+FIGURE_TITLES = {
+    "isoflop-parabolas": "Where the compute-optimal point of each budget lies",
+    "scaling-law-asymptote": "Optima follow a law with a floor",
+    "first-ladder": "The first ladder: from IsoFLOP parabolas to held-out runs",
+    "delphi-ladder": "The Delphi ladder: from IsoFLOP parabolas to held-out runs",
+    "lucky-seeds": "Held-out residuals are not luck",
+    "overtraining-forecast": "What training longer or shorter than optimal costs",
+    "mmlu-emergence": "A smooth soft metric forecasts a hard one",
+    "hparam-scaling": "The recipe's hyper-parameters sit at the bottom of the loss valley",
+    "first-ladder-mobile": "The first ladder: from IsoFLOP parabolas to held-out runs",
+    "delphi-ladder-mobile": "The Delphi ladder: from IsoFLOP parabolas to held-out runs",
+    "mmlu-emergence-mobile": "A smooth soft metric forecasts a hard one",
+    "hparam-scaling-mobile": "The recipe's hyper-parameters sit at the bottom of the loss valley",
+}
+"""What each figure argues, by name, in the order in which a reader meets them."""

@@ -1,0 +1,81 @@
+"""Outcome codes of every fit, each with its remedy, and the package's exceptions.
+
+Three kinds of trouble, three answers: what the data cannot support is a :class:`Status` on the result
+(never a bare NaN), unreadable or malformed input raises :class:`InputError`, and a wrong argument from
+the caller raises :class:`ValueError`.
+"""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = ["InputError", "Status"]
+
+
+class Status(enum.IntEnum):
+    """How a fit ended. Kernels return the integer; results and tables show the words."""
+
+    FITTED = 0
+    NO_GRID_VALUE_FITS = 1
+    TOO_FEW_POINTS = 2
+    CURVATURE_NOT_POSITIVE = 3
+    CLIPPED_TO_EDGE = 4
+    BOUND_HIT = 5
+    NOT_CONVERGED = 6
+    NO_DATA = 7
+    NOT_REACHED = 8
+
+    @property
+    def label(self) -> str:
+        """A few words for a table cell."""
+        return _WORDS[self][0]
+
+    @property
+    def remedy(self) -> str:
+        """What a reader should think of or do next."""
+        return _WORDS[self][1]
+
+    @property
+    def usable(self) -> bool:
+        """Whether the numbers beside this status were estimated from the data and may be drawn."""
+        return self in (
+            Status.FITTED,
+            Status.CLIPPED_TO_EDGE,
+            Status.BOUND_HIT,
+            Status.CURVATURE_NOT_POSITIVE,
+        )
+
+    def __str__(self) -> str:
+        return self.label
+
+
+_WORDS: dict[Status, tuple[str, str]] = {
+    Status.FITTED: ("fitted", "nothing to do"),
+    Status.NO_GRID_VALUE_FITS: (
+        "no grid value fits",
+        "the loss does not fall with compute under any asymptote on the grid: check the series",
+    ),
+    Status.TOO_FEW_POINTS: (
+        "too few points",
+        "add runs or budgets: the model has more parameters than distinct points",
+    ),
+    Status.CURVATURE_NOT_POSITIVE: (
+        "curvature not positive",
+        "the parabola has no minimum, only an edge of the data was taken: add runs on both sides of the optimum",
+    ),
+    Status.CLIPPED_TO_EDGE: (
+        "optimum clipped to the edge",
+        "the minimum lies outside the observed tokens: extend the sweep on that side",
+    ),
+    Status.BOUND_HIT: (
+        "bound hit",
+        "an estimate lies on its bound: treat it as a limit, not as a measurement",
+    ),
+    Status.NOT_CONVERGED: ("not converged", "the optimiser stopped early: do not use the numbers"),
+    Status.NO_DATA: ("no data", "the table holds no usable row for it"),
+    Status.NOT_REACHED: ("not reached", "no budget on the search grid reaches the target"),
+}
+
+
+class InputError(Exception):
+    """Input that cannot be used: the message names the file, the rows or columns, and the way out."""
