@@ -1,0 +1,186 @@
+"""Everything that a study's figures and summary need, or just the parts that are asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from delphi_jax.fit.downstream import fit_downstream
+from delphi_jax.fit.isoflop import fit_isoflop, fit_overtraining
+from delphi_jax.fit.law import TARGETS, bootstrap_law, fit_laws, fit_shared_laws
+from delphi_jax.fit.sweep import fit_sweep
+from delphi_jax.formulas import residual_percent
+from delphi_jax.labels import ADAMH_SUITE
+from delphi_jax.results import (
+    BootstrapFit,
+    HeldOutFit,
+    HeldOutRun,
+    Interval,
+    IsoflopFit,
+    LawFit,
+    OvertrainingFit,
+    SeedDeviation,
+    SeedFit,
+    StudyFit,
+)
+from delphi_jax.tables import RunTable, Study, fit_runs
+
+__all__ = ["PARTS", "fit_held_out", "fit_seeds", "fit_study"]
+
+PARTS = (
+    "isoflop",
+    "laws",
+    "shared_laws",
+    "held_out",
+    "bootstraps",
+    "seeds",
+    "overtraining",
+    "downstream",
+    "sweep",
+)
+"""What :func:`fit_study` can fit; names of the fields of :class:`~delphi_jax.results.StudyFit`."""
+
+_NEEDS = {
+    "laws": {"isoflop"},
+    "shared_laws": {"isoflop"},
+    "held_out": {"isoflop", "laws"},
+    "bootstraps": {"isoflop", "laws"},
+    "seeds": {"isoflop", "laws", "held_out"},
+    "overtraining": {"isoflop", "laws"},
+}
+
+
+def fit_study(study: Study, parts: Collection[str] = PARTS, *, draws: int = 1000, seed: int = 0) -> StudyFit:
+    """Fit ``parts`` of a study, and what they build on; ``draws`` and ``seed`` are those of the bootstrap.
+
+    The runs, the downstream evaluations and the sweep do not depend on one another: they are fitted side by
+    side in threads, so that one compiles while another computes. Raises ValueError for an unknown part.
+    """
+    if unknown := set(parts) - set(PARTS):
+        raise ValueError(f"unknown parts {sorted(unknown)}, expected some of {list(PARTS)}")
+    wanted = set(parts).union(*(_NEEDS.get(part, set()) for part in parts))
+    with ThreadPoolExecutor(max_workers=3) as pool:
+        sweep = pool.submit(fit_sweep, study.sweep) if "sweep" in wanted and study.sweep is not None else None
+        views = (
+            pool.submit(fit_downstream, study.evals, study.externals)
+            if "downstream" in wanted and study.evals
+            else None
+        )
+        runs = pool.submit(_fit_runs, study.runs, wanted, draws, seed).result() if "isoflop" in wanted else {}
+        swept = sweep.result() if sweep is not None else None
+        return StudyFit(
+            source=study.source,
+            downstream=views.result() if views is not None else (),
+            sweep=swept,
+            skipped=(
+                *study.skipped,
+                *_unfinished(study.runs, wanted),
+                *(swept.skipped if swept is not None else ()),
+            ),
+            missing=study.missing,
+            **runs,
+        )
+
+
+def _unfinished(runs: RunTable, wanted: Collection[str]) -> list:
+    left_out = fit_runs(runs)[1] if "isoflop" in wanted else None
+    return [left_out] if left_out is not None else []
+
+
+def _fit_runs(runs: RunTable, wanted: Collection[str], draws: int, seed: int) -> dict:
+    """The parts that rest on the table of runs, as fields of the study's fit."""
+    isoflop = fit_isoflop(runs)
+    found: dict = {"isoflop": isoflop}
+    if "laws" not in wanted and "shared_laws" not in wanted:
+        return found
+    series = {suite: isoflop.optima(suite)[:2] for suite in isoflop.suites}
+    if "shared_laws" in wanted:
+        found["shared_laws"] = fit_shared_laws({name: optima for name, optima in series.items() if len(optima[0])})
+    if "laws" not in wanted:
+        return found
+    laws = found["laws"] = fit_laws(series)
+    focus = focus_suite(laws)
+    if wanted & {"bootstraps", "seeds"}:
+        suites = [suite for suite, law in laws.items() if law.fitted and ("bootstraps" in wanted or suite == focus)]
+        bootstraps = {
+            suite: bootstrap_law(*series[suite], TARGETS, draws=draws, seed=seed, series=suite) for suite in suites
+        }
+        if "bootstraps" in wanted:
+            found["bootstraps"] = bootstraps
+    if "held_out" in wanted:
+        found["held_out"] = fit_held_out(runs, laws)
+    if "seeds" in wanted and focus is not None:
+        found["seeds"] = fit_seeds(found["held_out"], laws[focus], bootstraps[focus])
+    if "overtraining" in wanted and focus is not None:
+        found["overtraining"] = _overtraining(isoflop, laws[focus])
+    return found
+
+
+def focus_suite(laws: Mapping[str, LawFit]) -> str | None:
+    """The suite of the single-suite figures: AdamH where it has a law, else the first that has one."""
+    fitted = sorted(suite for suite, law in laws.items() if law.fitted)
+    return ADAMH_SUITE if ADAMH_SUITE in fitted else next(iter(fitted), None)
+
+
+def _overtraining(isoflop: IsoflopFit, law: LawFit) -> OvertrainingFit:
+    return fit_overtraining(isoflop.of(law.series), law)
+
+
+def fit_held_out(runs: RunTable, laws: Mapping[str, LawFit]) -> HeldOutFit:
+    """Held-out runs of a table, diverged ones included, beside the laws of their suites."""
+    held_out = runs.where(runs.held_out)
+    return HeldOutFit(
+        tuple(
+            HeldOutRun(name, suite, seed, nominal_budget(compute), loss, finished)
+            for name, suite, seed, compute, loss, finished in zip(
+                held_out.name,
+                held_out.suite,
+                held_out.seed,
+                held_out.compute.tolist(),
+                held_out.loss.tolist(),
+                held_out.finished.tolist(),
+                strict=True,
+            )
+        ),
+        laws,
+    )
+
+
+def nominal_budget(compute: float) -> float:
+    """The power of ten nearest to ``compute`` on a logarithmic scale, FLOPs."""
+    return float(f"1e{round(math.log10(compute))}")
+
+
+def fit_seeds(
+    held_out: HeldOutFit, law: LawFit, bootstrap: BootstrapFit, budgets: Sequence[float] = TARGETS
+) -> SeedFit:
+    """Finished held-out runs of ``law``'s suite beside the bootstrap interval, in percent of the point forecast.
+
+    ``budgets`` must be targets of the bootstrap; a budget without runs keeps its interval. Raises ValueError for
+    a budget that the bootstrap did not forecast.
+    """
+    lines = []
+    for budget in budgets:
+        place = np.flatnonzero(bootstrap.targets == budget)
+        if not place.size:
+            raise ValueError(f"the bootstrap has no forecast at {budget:g} FLOPs, only at {bootstrap.targets.tolist()}")
+        interval: Interval = bootstrap.intervals[place[0]]
+        forecast = float(law.loss_at(budget))
+        runs = sorted(
+            (run for run in held_out.runs if run.suite == law.series and run.finished and run.budget == budget),
+            key=lambda run: run.seed,
+        )
+        lines.append(
+            SeedDeviation(
+                budget=float(budget),
+                point_forecast=forecast,
+                seeds=tuple(run.seed for run in runs),
+                deviations=residual_percent(np.array([run.loss for run in runs], dtype=np.float64), forecast),
+                low=float(residual_percent(interval.low, forecast)),
+                high=float(residual_percent(interval.high, forecast)),
+            )
+        )
+    return SeedFit(law.series, law, bootstrap, tuple(lines))
