@@ -1,0 +1,398 @@
+"""mmlu-emergence: a smooth soft metric forecasts a hard one, per downstream task and shot count."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delphi_jax.labels import (
+    COMPUTE,
+    EXTERNAL_MODELS,
+    RANDOM_CHANCE,
+    TASK_WORDS,
+    budget_name,
+    held_out_name,
+    isoflop_name,
+    view_name,
+)
+from delphi_jax.plots.drawers import (
+    Document,
+    NothingToDraw,
+    Trace,
+    compute_grid,
+    divider,
+    document,
+    horizontal_legend,
+    line,
+    log_grid,
+    marks,
+    on_panel,
+    side_by_side,
+    subplot_title,
+)
+from delphi_jax.plots.mobile import stacked
+from delphi_jax.plots.theme import BRAND_TERRACOTTA, EXTERNAL_GREY, INK, PAGE_TAN, rgba
+from delphi_jax.results import DownstreamFit
+from delphi_jax.tasks import MMLU, TASKS
+from delphi_jax.text import axis_value, escape, residual
+
+__all__ = ["build_mmlu_emergence", "build_mmlu_emergence_mobile"]
+
+Floats = NDArray[np.float64]
+
+FIRST_SHOWN = (MMLU.key, 5)
+"""Task and shot count shown first, where present."""
+
+LOGPROB_TICKS = (3.0, 2.0, 1.5, 1.0, 0.7, 0.5, 0.3)
+BITS_TICKS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0, 1.5, 2.0)
+PAD = 0.06
+"""Decades between the outermost value and the edge of a logarithmic axis."""
+
+CURVE = {"color": BRAND_TERRACOTTA, "width": 1.5, "dash": "dash"}
+LABEL_FONT = {"color": INK, "size": 11}
+
+
+@dataclass(frozen=True)
+class _SoftAxis:
+    """The soft metric of one task on both panels. Ranges run from worse to better, in log10."""
+
+    law_range: list[float]
+    curve_range: list[float]
+    curve_grid: Floats
+    """[400] soft metric at which the Richards curve is drawn."""
+
+
+def build_mmlu_emergence(views: Iterable[DownstreamFit]) -> Document:
+    """Soft metric against compute, hard metric against soft metric; a dropdown switches task and shot count.
+
+    A law or a curve that could not be fitted is left out, its points stay. Raises :class:`NothingToDraw`
+    where no task was evaluated.
+    """
+    places = list(TASKS)
+    shown = sorted((view for view in views if len(view.budget)), key=lambda view: (places.index(view.task), view.shot))
+    if not shown:
+        raise NothingToDraw(
+            "no downstream evaluations: put mmlu.json, humaneval.json or gsm8k.json into the data folder"
+        )
+    names = [(view.task, view.shot) for view in shown]
+    first = names.index(FIRST_SHOWN) if FIRST_SHOWN in names else 0
+    axes = {task: _soft_axis([view for view in shown if view.task == task]) for task in {view.task for view in shown}}
+    start = float(min(view.budget.min() for view in shown)) / 10**0.1
+    end = 3 * max(view.forecast_budget for view in shown)
+    compute = compute_grid(start, end)
+
+    traces: list[list[Trace]] = [
+        _view_traces(view, compute, axes[view.task].curve_grid, visible=place == first)
+        for place, view in enumerate(shown)
+    ]
+    owners = [place for place, drawn in enumerate(traces) for _ in drawn]
+    updates = [_view_layout(view, axes[view.task]) for view in shown]
+    buttons = [
+        {
+            "method": "update",
+            "label": view_name(view.task, view.shot),
+            "args": [{"visible": [owner == place for owner in owners]}, update],
+        }
+        for place, (view, update) in enumerate(zip(shown, updates, strict=True))
+    ]
+    menu = {
+        "x": -0.16,
+        "y": -0.16,
+        "xanchor": "left",
+        "yanchor": "top",
+        "buttons": buttons,
+        "active": first,
+        "showactive": True,
+        "direction": "up",
+        "pad": {"t": 4, "b": 4, "l": 6, "r": 6},
+        "bgcolor": rgba(PAGE_TAN, 0.9),
+        "borderwidth": 0,
+    }
+    layout = _layout(updates[first], [math.log10(start), math.log10(end)])
+    return document([trace for drawn in traces for trace in drawn], layout | {"updatemenus": [menu]})
+
+
+def build_mmlu_emergence_mobile(wide: Document) -> Document:
+    """The figure of :func:`build_mmlu_emergence`, stacked for narrow screens."""
+    (menu,) = wide["layout"]["updatemenus"]
+    return stacked(
+        wide,
+        height=760,
+        margin={"t": 32, "r": 24, "b": 110, "l": 56},
+        legend={"x": 0.5, "y": -0.08},
+        updatemenus=[menu | {"x": 0.5, "xanchor": "center", "y": -0.22}],
+    )
+
+
+def _soft_axis(views: Sequence[DownstreamFit]) -> _SoftAxis:
+    """Ranges over all views of one task, so that switching the shot count moves points, not axes."""
+    own = np.concatenate([view.soft for view in views])
+    pool = np.concatenate([own, *(view.external_soft for view in views)])
+    low, high = float(pool.min()), float(pool.max())
+    fitted = [view for view in views if view.law.fitted]
+    floor = min([low, *(view.law.L_inf for view in fitted)])
+    if TASKS[views[0].task].soft_sign < 0:
+        pad = 0.08 * (high - low)
+        span = [math.log10(high) + PAD, math.log10(floor) - PAD]
+        return _SoftAxis(span, span, np.linspace(high + pad, low - pad, 400))
+    # Wide enough for the points, and for a forecast that lies beyond them.
+    edge = min([0.85 * low, *(0.95 * view.forecast_soft for view in fitted)])
+    return _SoftAxis(
+        law_range=[math.log10(own.max()) + PAD, math.log10(floor) - PAD],
+        curve_range=[math.log10(1.15 * high), math.log10(edge)],
+        curve_grid=log_grid(0.5 * low, 1.3 * high, 400),
+    )
+
+
+def _ticks(task: str, span: list[float]) -> tuple[list[float], list[str]]:
+    """Tick values and their texts on an axis of the soft metric over ``span``, log10."""
+    if TASKS[task].soft_sign < 0:
+        return list(LOGPROB_TICKS), [f"−{axis_value(tick)}" for tick in LOGPROB_TICKS]
+    shown = [tick for tick in BITS_TICKS if 10 ** span[1] <= tick <= 10 ** span[0]]
+    return shown, [axis_value(tick) for tick in shown]
+
+
+def _view_traces(view: DownstreamFit, compute: Floats, grid: Floats, visible: bool) -> list[Trace]:
+    """Every trace of one view, those that its data cannot support left out."""
+    drawn = [*_law_panel(view, compute), *_curve_panel(view, grid), *_forecast_marks(view)]
+    return [trace | {"visible": visible} for trace in drawn]
+
+
+def _law_panel(view: DownstreamFit, compute: Floats) -> list[Trace]:
+    """Soft metric against compute: law, runs, held-out runs and their residuals on leader lines."""
+    words, name, sign = TASK_WORDS[view.task], view_name(view.task, view.shot), TASKS[view.task].soft_sign
+    value = "%{y:.3f}" if sign > 0 else "%{customdata[0]:.3f}"
+    where = f"C=%{{x:.3e}} FLOPs<br>{words.soft_hover}={value}"
+    traces = []
+    if view.law.fitted:
+        soft = view.law.loss_at(compute)
+        title = f"{name} asymptote (α={view.law.alpha:.3f}, L∞={view.law.L_inf:.3f})"
+        curve = line(compute, soft, CURVE, f"{name} {words.law}<br>{where}", name=title, showlegend=False)
+        traces.append(curve if sign > 0 else curve | {"customdata": -soft[:, None]})
+    for held_out, rows in ((False, view.train), (True, ~view.train)):
+        if rows.any():
+            labels = _run_names(view.budget[rows], held_out)
+            custom = [[label] for label in labels] if sign > 0 else _pairs(-view.soft[rows], labels)
+            label = "%{customdata[0]}" if sign > 0 else "%{customdata[1]}"
+            hover = f"{_run_title(name, held_out)}<br>{label}<br>{where}"
+            points = _own_marks(view.budget[rows], view.soft[rows], name, held_out, hover, custom)
+            traces.append(points | {"showlegend": False} if held_out else points)
+    if view.law.fitted and (~view.train).any():
+        traces.append(_residual_callouts(view))
+    return [on_panel({"legendgroup": name} | trace, 1) for trace in traces]
+
+
+def _curve_panel(view: DownstreamFit, grid: Floats) -> list[Trace]:
+    """Hard metric against soft metric: Richards curve, external models, runs and held-out runs."""
+    words, name, sign = TASK_WORDS[view.task], view_name(view.task, view.shot), TASKS[view.task].soft_sign
+    traces = []
+    if view.richards is not None and view.richards.fitted:
+        fit = view.richards
+        numbers = f"k={fit.k:.2f}, v={fit.v:.2f}, C={fit.ceiling:.2f}"
+        if view.law.fitted:
+            numbers += f", L∞={view.law.L_inf:.3f}"
+        hover = (
+            f"{name} Richards fit<br>{words.soft_hover}=%{{customdata[0]:.3f}}"
+            f"<br>predicted {words.hard_short}=%{{y:.3f}}"
+        )
+        title = f"{name} Richards fit ({numbers})"
+        curve = line(grid, fit.predict(-grid), CURVE, hover, name=title, showlegend=False)
+        traces.append(curve | {"customdata": sign * grid[:, None]})
+    # MMLU keeps the order of its tables; the other tasks are listed by ascending bits/byte.
+    external = np.flatnonzero(np.isfinite(view.external_hard))
+    own = np.flatnonzero(np.isfinite(view.hard))
+    if sign > 0:
+        external = external[np.argsort(view.external_soft[external], kind="stable")]
+        own = own[np.argsort(view.soft[own], kind="stable")]
+    if len(external):
+        names = [escape(view.external_names[row]) for row in external]
+        pairs = _pairs(sign * view.external_soft[external], names)
+        custom, model, value = (pairs, 1, 0) if sign > 0 else ([pair[::-1] for pair in pairs], 0, 1)
+        hover = (
+            f"%{{customdata[{model}]}}<br>{words.soft_hover}=%{{customdata[{value}]:.3f}}<br>{words.hard}=%{{y:.3f}}"
+        )
+        marker = {
+            "color": EXTERNAL_GREY,
+            "size": 7,
+            "symbol": "circle",
+            "opacity": 0.55,
+            "line": {"width": 0},
+        }
+        soft, hard = view.external_soft[external], view.external_hard[external]
+        group = {"name": EXTERNAL_MODELS, "legendgroup": "external"}
+        traces.append(marks(soft, hard, marker, hover, customdata=custom, **group))
+    for held_out in (False, True):
+        rows = own[view.train[own] != held_out]
+        if len(rows):
+            custom = _pairs(sign * view.soft[rows], _run_names(view.budget[rows], held_out))
+            hover = (
+                f"{_run_title(name, held_out)}<br>%{{customdata[1]}}"
+                f"<br>{words.soft_hover}=%{{customdata[0]:.3f}}<br>{words.hard}=%{{y:.3f}}"
+            )
+            points = _own_marks(view.soft[rows], view.hard[rows], name, held_out, hover, custom)
+            traces.append(points | {"showlegend": False})
+    return [on_panel({"legendgroup": name} | trace, 2) for trace in traces]
+
+
+def _forecast_marks(view: DownstreamFit) -> list[Trace]:
+    """The forecast of the law and, where there is a curve, of the hard metric."""
+    if not view.law.fitted:
+        return []
+    words, name = TASK_WORDS[view.task], view_name(view.task, view.shot)
+    budget, signed = budget_name(view.forecast_budget), TASKS[view.task].soft_sign * view.forecast_soft
+    hover = f"{name} {budget} forecast<br>C={budget} FLOPs<br>{words.soft_hover}={signed:.3f}"
+    has_curve = view.richards is not None and view.richards.fitted
+    if has_curve:
+        hover += f"<br>predicted {words.hard_short}={view.forecast_hard:.3f}"
+    marker = {
+        "color": BRAND_TERRACOTTA,
+        "size": 14,
+        "symbol": "x-open",
+        "line": {"color": BRAND_TERRACOTTA, "width": 2},
+    }
+    rest = {"name": f"{name} ({budget} forecast)", "legendgroup": name, "showlegend": False}
+    traces = [on_panel(marks([view.forecast_budget], [view.forecast_soft], marker, hover, **rest), 1)]
+    if has_curve:
+        rest |= {
+            "mode": "markers+text",
+            "text": [f"{budget} forecast: {100 * view.forecast_hard:.1f}%"],
+            "textfont": LABEL_FONT,
+            "textposition": "top left",
+        }
+        mark = marks([view.forecast_soft], [view.forecast_hard], marker, hover, **rest)
+        traces.append(on_panel(mark, 2))
+    return traces
+
+
+def _own_marks(x: Floats, y: Floats, name: str, held_out: bool, hover: str, custom: list[list[str]]) -> Trace:
+    marker = {"color": BRAND_TERRACOTTA, "size": 11 if held_out else 9, "symbol": "circle"}
+    title = f"{name} (Delphi {'held-out' if held_out else 'fit'})"
+    return marks(x, y, marker, hover, name=title, customdata=custom)
+
+
+def _residual_callouts(view: DownstreamFit) -> Trace:
+    """Leader lines from each held-out mean to its residual, as one trace.
+
+    The ids keep labels at their points: without them plotly.js matches labels to points by place, which the
+    gaps and the empty texts shift on every redraw, and labels disappear.
+    """
+    x: list[float | None] = []
+    y: list[float | None] = []
+    text: list[str] = []
+    for budget, mean, percent in zip(*view.held_out_residuals(), strict=True):
+        x += [float(budget), 1.7 * float(budget), None]
+        y += [float(mean), 1.08 * float(mean), None]
+        text += ["", residual(percent), ""]
+    stroke = {"color": "rgba(80,80,80,0.55)", "width": 1}
+    label = {"mode": "lines+text", "text": text, "textposition": "middle right", "textfont": LABEL_FONT}
+    return line(x, y, stroke, ids=[str(place) for place in range(len(x))], showlegend=False, **label)
+
+
+def _run_title(name: str, held_out: bool) -> str:
+    return f"{name} ({'held-out' if held_out else 'fit'})"
+
+
+def _run_names(budgets: Floats, held_out: bool) -> list[str]:
+    name = held_out_name if held_out else isoflop_name
+    return [name(float(budget)) for budget in budgets]
+
+
+def _pairs(values: Floats, names: Sequence[str]) -> list[list[str]]:
+    """Hover data of points: the value, as text beside text, and the name."""
+    return [[str(value), name] for value, name in zip(values.tolist(), names, strict=True)]
+
+
+def _view_layout(view: DownstreamFit, axis: _SoftAxis) -> dict[str, Any]:
+    """What choosing a view sets, by the path of each layout attribute."""
+    task, words = TASKS[view.task], TASK_WORDS[view.task]
+    law_ticks, law_texts = _ticks(view.task, axis.law_range)
+    curve_ticks, curve_texts = _ticks(view.task, axis.curve_range)
+    has_hard = bool(np.isfinite(view.hard).any() or np.isfinite(view.external_hard).any())
+    return {
+        "annotations[0].text": f"{words.soft_subject} improves smoothly with compute",
+        "annotations[1].text": f"{words.hard.capitalize()} emerges at larger scales" if has_hard else "",
+        "annotations[4].visible": has_hard and task.floor > 0,
+        "shapes[1].visible": has_hard and task.floor > 0,
+        "yaxis.title.text": f"{task.name} {words.soft}",
+        "yaxis.range": axis.law_range,
+        "yaxis.tickvals": law_ticks,
+        "yaxis.ticktext": law_texts,
+        "xaxis2.visible": has_hard,
+        "xaxis2.type": "log",
+        "xaxis2.title.text": f"{task.name} {words.soft}",
+        "xaxis2.range": axis.curve_range,
+        "xaxis2.tickvals": curve_ticks,
+        "xaxis2.ticktext": curve_texts,
+        "yaxis2.visible": has_hard,
+        "yaxis2.type": "linear",
+        "yaxis2.title.text": f"{task.name} {words.hard}",
+        "yaxis2.range": [0.2, 1.0] if task.floor > 0 else [-0.01, 1.0],
+        "yaxis2.tickformat": ".0%",
+    }
+
+
+def _layout(update: dict[str, Any], compute_range: list[float]) -> dict[str, Any]:
+    """Both panels as the view behind ``update`` shows them."""
+
+    def axis(key: str, *fields: str) -> dict[str, Any]:
+        return {field: update[f"{key}.{field}"] for field in fields} | {"title": {"text": update[f"{key}.title.text"]}}
+
+    left, right = side_by_side(2, spacing=0.14)
+    divide_line, divide_labels = divider("x", "y domain")
+    chance_line, chance_label = _random_chance(update["shapes[1].visible"])
+    ticks = ("range", "tickvals", "ticktext")
+    return {
+        "xaxis": {
+            "anchor": "y",
+            "domain": left,
+            "title": {"text": COMPUTE},
+            "type": "log",
+            "range": compute_range,
+        },
+        "yaxis": {"anchor": "x", "domain": [0.0, 1.0], "type": "log"} | axis("yaxis", *ticks),
+        "xaxis2": {"anchor": "y2", "domain": right} | axis("xaxis2", "type", "visible", *ticks),
+        "yaxis2": {"anchor": "x2", "domain": [0.0, 1.0]} | axis("yaxis2", "type", "visible", "range", "tickformat"),
+        "annotations": [
+            subplot_title(update["annotations[0].text"], left),
+            subplot_title(update["annotations[1].text"], right),
+            *divide_labels,
+            chance_label,
+        ],
+        "shapes": [divide_line, chance_line],
+        "legend": horizontal_legend(x=0.62, y=-0.18, tracegroupgap=12),
+        "margin": {"t": 40, "r": 30, "b": 60, "l": 60},
+    }
+
+
+def _random_chance(visible: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The line of random guessing on the right panel and its label; only MMLU's floor is above zero."""
+    shape = {
+        "type": "line",
+        "xref": "x2 domain",
+        "yref": "y2",
+        "x0": 0,
+        "x1": 1,
+        "y0": MMLU.floor,
+        "y1": MMLU.floor,
+        "line": {"color": INK, "width": 1, "dash": "dot"},
+        "opacity": 0.45,
+        "visible": visible,
+    }
+    label = {
+        "text": RANDOM_CHANCE,
+        "xref": "x2 domain",
+        "yref": "y2",
+        "x": 0.98,
+        "y": MMLU.floor,
+        "xanchor": "right",
+        "yanchor": "top",
+        "showarrow": False,
+        "font": LABEL_FONT,
+        "visible": visible,
+    }
+    return shape, label
