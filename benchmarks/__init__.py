@@ -1,0 +1,1 @@
+"""Benchmarks, and the plain NumPy, SciPy and scikit-learn twin that they take ratios against."""
