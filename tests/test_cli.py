@@ -1,0 +1,276 @@
+"""The command: exit codes, messages, files whole or not at all, and what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import pytest
+
+from delphi_jax import __version__
+from delphi_jax.cli import main
+from delphi_jax.labels import FIGURE_TITLES
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+RUNS_FIGURES = {
+    "isoflop-parabolas",
+    "scaling-law-asymptote",
+    "first-ladder",
+    "first-ladder-mobile",
+    "delphi-ladder",
+    "delphi-ladder-mobile",
+    "lucky-seeds",
+    "overtraining-forecast",
+}
+
+
+@pytest.fixture(autouse=True)
+def jax_config_restored() -> Iterator[None]:
+    """The command sets up JAX's compilation cache for its own process: undo that between tests."""
+    before = {name: getattr(jax.config, name) for name in CACHE_OPTIONS}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+CACHE_OPTIONS = (
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_min_entry_size_bytes",
+)
+
+
+def figures(out: Path, *options: str) -> int:
+    return main(["figures", "--data", str(DATA), "--out", str(out), "--no-cache", *options])
+
+
+def written(out: Path) -> set[str]:
+    return {path.stem for path in out.glob("*.json")}
+
+
+def test_figures_of_the_bundled_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert figures(tmp_path) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert "Simulated data: no number" in said.out
+    assert "Wrote 12 files" in said.out
+    assert written(tmp_path) == set(FIGURE_TITLES)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json"}
+    for path in tmp_path.iterdir():
+        assert {"data", "layout"} <= set(json.loads(path.read_bytes()))
+    assert (tmp_path / "hparam-scaling.json").stat().st_size < 1_000_000
+
+
+def test_only_reads_and_computes_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import delphi_jax.fit.study as study
+
+    def unwanted(*_: object, **__: object) -> None:
+        raise AssertionError("was not asked for")
+
+    for name in ("fit_sweep", "fit_downstream", "bootstrap_law", "fit_overtraining", "fit_shared_laws"):
+        monkeypatch.setattr(study, name, unwanted)
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(DATA / "runs.json", data)
+    (data / "hparam_sweep.json").write_text("not read")
+    out = tmp_path / "out"
+    assert main(["figures", "--data", str(data), "--out", str(out), "--no-cache", "--only", "delphi-ladder"]) == 0
+    assert written(out) == {"delphi-ladder"}
+
+
+def test_several_names_and_formats(tmp_path: Path) -> None:
+    names = ["lucky-seeds", "delphi-ladder-mobile"]
+    assert figures(tmp_path, "--only", *names, "--format", "json", "html") == 0
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.{form}" for name in names for form in ("json", "html")}
+
+
+def test_missing_optional_tables_are_said_and_the_rest_is_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(DATA / "runs.json", data)
+    assert main(["figures", "--data", str(data), "--out", str(out), "--no-cache"]) == 0
+    said = capsys.readouterr().out
+    assert written(out) == RUNS_FIGURES
+    assert "hparam_sweep, for hparam-scaling" in said
+    assert "mmlu-emergence: no downstream evaluations" in said
+    assert "Simulated" not in said
+
+
+def test_a_figure_asked_for_in_vain_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(DATA / "runs.json", tmp_path)
+    out = tmp_path / "out"
+    code = main(["figures", "--data", str(tmp_path), "--out", str(out), "--no-cache", "--only", "hparam-scaling"])
+    assert code == 1
+    assert "hparam-scaling: " in capsys.readouterr().out
+    assert written(out) == set()
+
+
+def test_single_files(tmp_path: Path) -> None:
+    runs, sweep = tmp_path / "my-runs.json", tmp_path / "my-sweep.json"
+    shutil.copy(DATA / "runs.json", runs)
+    shutil.copy(DATA / "hparam_sweep.json", sweep)
+    out = tmp_path / "out"
+    assert main(["figures", "--in", str(runs), "--sweep-in", str(sweep), "--out", str(out), "--no-cache"]) == 0
+    assert written(out) == RUNS_FIGURES | {"hparam-scaling", "hparam-scaling-mobile"}
+
+
+def test_bad_input_is_named_and_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = tmp_path / "runs.json"
+    runs.write_text((DATA / "runs.json").read_text()[:5000])
+    out = tmp_path / "out"
+    assert main(["figures", "--in", str(runs), "--out", str(out), "--no-cache"]) == 1
+    said = capsys.readouterr()
+    assert str(runs) in said.err
+    assert "cut off" in said.err
+    assert not out.exists()
+
+
+def test_a_broken_builder_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import delphi_jax.draw as draw
+
+    def broken(_: object) -> None:
+        raise ZeroDivisionError("on purpose")
+
+    monkeypatch.setattr(draw, "build_lucky_seeds", broken)
+    assert figures(tmp_path, "--only", "lucky-seeds", "isoflop-parabolas") == 1
+    assert written(tmp_path) == {"isoflop-parabolas"}
+    assert "lucky-seeds: ZeroDivisionError: on purpose" in capsys.readouterr().err
+
+
+def test_an_output_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "taken").write_text("a file")
+    assert figures(tmp_path / "taken", "--only", "lucky-seeds") == 1
+    assert "cannot create the output folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["draw"],
+        ["figures", "--only"],
+        ["figures", "--only", "no-such-figure"],
+        ["figures", "--format", "gif"],
+        ["figures", "--draws", "0"],
+        ["figures", "--seed", "-1"],
+        ["figures", "--no-cache", "--cache-dir", "x"],
+        ["simulate"],
+        ["simulate", "--seed", "one", "--out", "x"],
+    ],
+)
+def test_bad_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "usage:" in said.err
+
+
+def test_summary_tables_name_every_part(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["summary", "--data", str(DATA), "--no-cache"]) == 0
+    said = capsys.readouterr().out
+    for title in ("IsoFLOP optima", "Scaling laws", "Forecasts", "Held-out runs", "Seeds", "Overtraining"):
+        assert title in said
+    for title in ("Richards curves", "Downstream forecasts", "Hyper-parameter sweep", "Left out:"):
+        assert title in said
+    assert "nan" not in said.lower()
+
+
+def test_summary_as_json_is_one_object_with_the_same_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["summary", "--data", str(DATA), "--json", "--draws", "50", "--no-cache"]) == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=lambda word: pytest.fail(f"{word} in JSON"))
+    suite = "Delphi Scaling Suite (AdamH)"
+    law = found["laws"][suite]
+    assert law["status"] == "fitted"
+    forecasts = [law["L_inf"] + law["A"] * budget ** -law["alpha"] for budget in (1e21, 1e22, 1e23)]
+    assert [line["point_forecast"] for line in found["seeds"]["budgets"]] == pytest.approx(forecasts)
+    assert len(found["bootstraps"][suite]["forecasts"]) == 50
+
+
+def test_simulate_writes_the_bundled_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "study"
+    assert main(["simulate", "--seed", "0", "--out", str(out)]) == 0
+    assert "simulated" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {
+        path.name: path.read_bytes() for path in DATA.iterdir()
+    }
+
+
+def test_simulate_does_not_overwrite_someone_elses_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    assert main(["simulate", "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "delphi_jax", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_help_and_version_load_nothing_heavy(option: str) -> None:
+    code = (
+        "import sys\nfrom delphi_jax.cli import main\n"
+        f"assert main([{option!r}]) == 0\n"
+        "heavy = {'jax', 'plotly', 'pandas', 'numpy', 'pydantic', 'rich', 'scipy', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ("delphi-jax" if option == "--help" else __version__) in done.stdout
+
+
+def test_json_figures_need_neither_plotly_nor_pandas(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom delphi_jax.cli import main\n"
+        f"assert main(['figures', '--data', {str(DATA)!r}, '--out', {str(tmp_path)!r}, '--no-cache',"
+        " '--only', 'isoflop-parabolas']) == 0\n"
+        "heavy = {'plotly', 'pandas', 'scipy', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_compiled_programs_are_kept_and_used_again(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    first, second = (
+        run(
+            *("figures", "--data", str(DATA), "--out", str(tmp_path / name), "--cache-dir", str(cache)),
+            *("--only", "isoflop-parabolas"),
+        )
+        for name in ("one", "two")
+    )
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert first.stderr == second.stderr == ""
+    assert any(cache.iterdir())
+    one, two = (tmp_path / name / "isoflop-parabolas.json" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_the_default_cache_is_the_users_and_can_be_switched_off(tmp_path: Path) -> None:
+    arguments = ("figures", "--data", str(DATA), "--out", str(tmp_path / "out"), "--only", "isoflop-parabolas")
+    homes = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "xdg")}
+    assert run(*arguments, "--no-cache", **homes).returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+    if sys.platform != "linux":
+        pytest.skip("where the cache lies is asserted for Linux only")
+    assert run(*arguments, **homes).returncode == 0
+    assert any((tmp_path / "xdg" / "delphi_jax" / "xla").iterdir())
