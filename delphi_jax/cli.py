@@ -226,19 +226,16 @@ def _fit(args: argparse.Namespace, study: Study, parts: Collection[str]) -> Stud
 
 
 def _keep_compiled_programs(folder: Path | None) -> None:
-    """Let JAX keep compiled programs on disk. Only the command does this: the library leaves JAX as it is."""
-    import jax
+    """Keep compiled programs on disk. Only the command does this: the library leaves JAX as it is."""
     import platformdirs
 
-    folder = folder or platformdirs.user_cache_path("delphi_jax") / "xla"
+    from delphi_jax.programs import keep_programs
+
+    folder = folder or platformdirs.user_cache_path("delphi_jax")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        keep_programs(folder)
     except OSError as error:
         print(f"delphi-jax: compiled programs are not kept: {folder}: {error.strerror}", file=sys.stderr)
-        return
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ import base64
 import html
 import json
 import math
-import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from delphi_jax.labels import FIGURE_TITLES
 from delphi_jax.plots.drawers import Document
 from delphi_jax.plots.theme import BRAND_BLUE, CYCLE, INK, PAGE_TAN, TRANSPARENT
 from delphi_jax.status import InputError
+from delphi_jax.whole import write_whole
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -139,7 +139,7 @@ def write_figures(documents: Mapping[str, Document], out: Path, formats: Collect
         try:
             if isinstance(content, Exception):
                 raise content
-            _write_whole(target, content)
+            write_whole(target, content)
         except Exception as error:
             unwritten.append(Unwritten(name, form, _reason(error)))
         else:
@@ -197,16 +197,6 @@ def _themed(document: Document) -> Document:
     """``document`` with what it leaves to its host: template, font, height."""
     font = {"family": FONT, "color": INK, "size": 13}
     return document | {"layout": {"template": TEMPLATE, "font": font, "height": PAGE_HEIGHT} | document["layout"]}
-
-
-def _write_whole(target: Path, content: bytes) -> None:
-    """Write ``content`` beside ``target`` and rename it, so that no reader ever sees half a file."""
-    scratch = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        scratch.write_bytes(content)
-        os.replace(scratch, target)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _reason(error: Exception) -> str:

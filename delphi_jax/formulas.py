@@ -26,7 +26,10 @@ def law_loss(compute: Array, L_inf: Array, A: Array, alpha: Array) -> Array:
 def richards(x: Array, k: Array, x0: Array, v: Array, ceiling: Array, floor: Array) -> Array:
     """Generalised logistic curve (Richards 1959): floor + (ceiling - floor) / (1 + exp(-k*(x - x0)))**v."""
     xp = x.__array_namespace__()
-    return floor + (ceiling - floor) * xp.exp(-v * xp.logaddexp(x * 0, -k * (x - x0)))
+    u = -k * (x - x0)
+    # log(1 + e^u) without overflow; logaddexp would warn of the NaN of a curve that was not fitted.
+    softplus = xp.maximum(u, u * 0) + xp.log1p(xp.exp(-xp.abs(u)))
+    return floor + (ceiling - floor) * xp.exp(-v * softplus)
 
 
 def richards_inverse(y: Array, k: Array, x0: Array, v: Array, ceiling: Array, floor: Array) -> Array:

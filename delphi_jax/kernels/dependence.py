@@ -20,6 +20,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from delphi_jax.kernels.linalg import inverse_factor
 from delphi_jax.kernels.precision import jit64
 from delphi_jax.kernels.process import JITTER, matern52, squared_distances
 
@@ -31,22 +32,6 @@ class Dependence(NamedTuple):
 
     mean: jax.Array
     sd: jax.Array
-
-
-def _inverse_factor(matrix: jax.Array) -> jax.Array:
-    """The inverse W of the Cholesky factor of ``matrix`` [N, N] (W matrix W' = I), by elimination."""
-    n = matrix.shape[0]
-
-    def eliminate(k: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        left, right = carry
-        row = jax.lax.dynamic_index_in_dim(left, k, axis=0, keepdims=False)
-        inverse_row = jax.lax.dynamic_index_in_dim(right, k, axis=0, keepdims=False)
-        pivot = jax.lax.dynamic_index_in_dim(row, k, keepdims=False)
-        factor = jnp.where(jnp.arange(n) > k, row / pivot, 0.0)[:, None]
-        return left - factor * row, right - factor * inverse_row
-
-    left, right = jax.lax.fori_loop(0, n, eliminate, (matrix, jnp.eye(n)))
-    return right / jnp.sqrt(jnp.diagonal(left))[:, None]
 
 
 def _cell(
@@ -64,7 +49,7 @@ def _cell(
     pair = mask[:, None] & mask[None, :]
     distance2 = squared_distances(features)
     covariance = jnp.where(pair, matern52(distance2, length_scale), 0.0)
-    factor = _inverse_factor(covariance + jnp.diag(jnp.where(mask, noise + JITTER, 1.0)))
+    factor = inverse_factor(covariance + jnp.diag(jnp.where(mask, noise + JITTER, 1.0)))
     weights = (factor @ y) @ factor
 
     # [F, N, N] squared distances without feature j; rounding may leave tiny negatives.

@@ -44,26 +44,24 @@ class Parabola(NamedTuple):
 
 def fit_parabola(x: jax.Array, loss: jax.Array, log_params: jax.Array, mask: jax.Array) -> Parabola:
     """One group: ``x`` = log10 tokens, ``loss``, ``log_params`` = log10 params, ``mask``, each [P]."""
-    x, loss, log_params = (jnp.where(mask, values, 0.0) for values in (x, loss, log_params))
+    rows = jnp.where(mask, jnp.stack([x, loss, log_params]), 0.0)
     n = jnp.sum(mask)
     safe_n = jnp.maximum(n, 1)
-
-    def mean(values: jax.Array) -> jax.Array:
-        return jnp.sum(jnp.where(mask, values, 0.0)) / safe_n
-
-    def total(values: jax.Array) -> jax.Array:
-        return jnp.sum(jnp.where(mask, values, 0.0))
-
-    mean_x, mean_loss = mean(x), mean(loss)
-    t = jnp.where(mask, x - mean_x, 0.0)
-    s2, s3, s4 = total(t**2), total(t**3), total(t**4)
+    means = jnp.sum(rows, axis=1) / safe_n
+    mean_x, mean_loss, mean_params = means
+    t, loss_gap, params_gap = jnp.where(mask, rows - means[:, None], 0.0)
+    # Few reductions: each costs the compiler as much as a loop of its own.
+    basis = jnp.stack([t, t**2])
+    (s2, s3, t_loss, t_params), (_, s4, t2_loss, _) = jnp.sum(
+        basis[:, None] * jnp.stack([*basis, loss_gap, params_gap])[None, :], axis=2
+    )
     safe_s2 = jnp.where(s2 > 0, s2, 1.0)
-    q = t**2 - s2 / safe_n - t * (s3 / safe_s2)
-    s_q = total(q**2)
+    # Squared norm of t^2 made orthogonal to 1 and t, and its product with the loss.
+    s_q = s4 - s2**2 / safe_n - s3**2 / safe_s2
     enough = (n >= 3) & (s_q > _DISTINCT * s4)
 
-    a = total(q * (loss - mean_loss)) / jnp.where(enough, s_q, 1.0)
-    slope = total(t * (loss - mean_loss)) / safe_s2 - a * s3 / safe_s2
+    a = (t2_loss - t_loss * s3 / safe_s2) / jnp.where(enough, s_q, 1.0)
+    slope = t_loss / safe_s2 - a * s3 / safe_s2
     level = mean_loss - a * s2 / safe_n
 
     lowest, highest = jnp.min(jnp.where(mask, x, jnp.inf)), jnp.max(jnp.where(mask, x, -jnp.inf))
@@ -71,19 +69,20 @@ def fit_parabola(x: jax.Array, loss: jax.Array, log_params: jax.Array, mask: jax
     vertex = jnp.where(a == 0, straight, mean_x - slope / jnp.where(a == 0, 1.0, 2 * a))
     x_star = jnp.clip(vertex, lowest, highest)
     loss_star = parabola(x_star - mean_x, a, slope, level)
-    params_slope = total(t * (log_params - mean(log_params))) / safe_s2
-    log_params_star = mean(log_params) + params_slope * (x_star - mean_x)
+    log_params_star = mean_params + t_params / safe_s2 * (x_star - mean_x)
 
-    distance2 = (x - x_star) ** 2
+    from_star = t - (x_star - mean_x)
+    sides = jnp.where(mask, jnp.stack([from_star < 0, from_star > 0]), False)
+    excess = jnp.stack([from_star**4, from_star**2 * (loss_gap + mean_loss - loss_star)])
+    (weight_under, weight_over), (rise_under, rise_over) = jnp.sum(sides * excess[:, None], axis=2)
 
-    def one_sided(side: jax.Array) -> tuple[jax.Array, jax.Array]:
-        weight = total(jnp.where(side, distance2**2, 0.0))
-        coefficient = total(jnp.where(side, distance2 * (loss - loss_star), 0.0)) / jnp.where(weight > 0, weight, 1.0)
+    def one_sided(weight: jax.Array, rise: jax.Array) -> tuple[jax.Array, jax.Array]:
+        coefficient = rise / jnp.where(weight > 0, weight, 1.0)
         measured = (weight > 0) & (coefficient > 0)
         return jnp.where(measured, coefficient, a), measured
 
-    curvature_under, under_measured = one_sided(x < x_star)
-    curvature_over, over_measured = one_sided(x > x_star)
+    curvature_under, under_measured = one_sided(weight_under, rise_under)
+    curvature_over, over_measured = one_sided(weight_over, rise_over)
     status = jnp.where(
         ~enough,
         Status.TOO_FEW_POINTS,
@@ -105,7 +104,7 @@ def fit_parabola(x: jax.Array, loss: jax.Array, log_params: jax.Array, mask: jax
         curvature_over=curvature_over,
         under_measured=under_measured,
         over_measured=over_measured,
-        score=mean((loss - parabola(x - mean_x, a, slope, level)) ** 2),
+        score=jnp.sum(jnp.where(mask, loss_gap - parabola(t, a, slope, level - mean_loss), 0.0) ** 2) / safe_n,
         status=status,
     )
 

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import jax
 
-__all__ = ["jit64"]
+__all__ = ["Runner", "jit64", "run_kernels_with"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class Runner(Protocol):
+    """Runs a jitted kernel in some other way than by calling it, for instance from a kept executable."""
+
+    def __call__(self, jitted: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
+
+
+_runner: Runner | None = None
+
+
+def run_kernels_with(runner: Runner | None) -> None:
+    """Let ``runner`` run every kernel of this process that has no static arguments; None restores plain calls."""
+    global _runner
+    _runner = runner
 
 
 def jit64(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -27,7 +42,9 @@ def jit64(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         @functools.wraps(kernel)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             with jax.enable_x64(True):
-                return jitted(*args, **kwargs)
+                if _runner is None or static:
+                    return jitted(*args, **kwargs)
+                return _runner(jitted, args, kwargs)
 
         return call
 

@@ -3,8 +3,7 @@
 Zero mean, Matern-5/2 kernel of unit variance with one length scale, plus white noise and a fixed jitter
 (Rasmussen & Williams 2006, sections 2.3, 4.2 and 5.4.1). The two hyper-parameters maximise the log marginal
 likelihood by a damped Newton ascent with analytic derivatives from every start, all cells and starts in one
-loop. The inverse that the derivatives need comes from the sweep operator (Goodnight 1979), one rank-one
-update per row, which batches where a library call per small matrix would not.
+loop.
 
 Axes: B cells, N trials (padded, masked: identity on the padded diagonal), F features, S starts.
 Parameters are theta = (log length scale, log noise).
@@ -18,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from delphi_jax.kernels.linalg import invert
 from delphi_jax.kernels.precision import jit64
 from delphi_jax.status import Status
 
@@ -45,6 +45,8 @@ _GAIN = 1e-13
 """Converged where a full Newton step promises less log likelihood than this."""
 _ROUNDING = 1e-7
 """Promised gain below which a full step is taken unseen: rounding hides whether the likelihood rose."""
+_FLAT = 1e-12
+"""Curvature that counts as none."""
 _MIN_TRIALS = 3
 
 
@@ -88,27 +90,10 @@ def squared_distances(features: jax.Array) -> jax.Array:
 
 def matern52(distance2: jax.Array, length_scale: jax.Array) -> jax.Array:
     """Matern-5/2 correlation at squared distance ``distance2``, unit variance."""
-    r = jnp.sqrt(5.0 * distance2) / length_scale
+    # Guarded: the slope of the square root at distance 0 is infinite, that of the correlation 0.
+    apart = distance2 > 0
+    r = jnp.where(apart, jnp.sqrt(5.0 * jnp.where(apart, distance2, 1.0)), 0.0) / length_scale
     return (1.0 + r + r * r / 3.0) * jnp.exp(-r)
-
-
-def _invert(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Inverse and log determinant of a symmetric positive definite ``matrix`` [N, N], by sweeping every row.
-
-    With u = column - e_k, subtracting u u'/pivot sweeps row and column k in one rank-one update, but for a 2 on the
-    diagonal entry, which no later step reads: the twos are taken off at the end.
-    """
-    n = matrix.shape[0]
-
-    def sweep(k: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        swept, log_det = carry
-        column = jax.lax.dynamic_index_in_dim(swept, k, axis=0, keepdims=False)
-        pivot = jax.lax.dynamic_index_in_dim(column, k, keepdims=False)
-        u = column - (jnp.arange(n) == k)
-        return swept - u[:, None] * (u / pivot)[None, :], log_det + jnp.log(pivot)
-
-    swept, log_det = jax.lax.fori_loop(0, n, sweep, (matrix, jnp.zeros((), matrix.dtype)))
-    return 2.0 * jnp.eye(n) - swept, log_det
 
 
 def _evaluate(theta: jax.Array, distance2: jax.Array, y: jax.Array, mask: jax.Array) -> _Point:
@@ -123,7 +108,7 @@ def _evaluate(theta: jax.Array, distance2: jax.Array, y: jax.Array, mask: jax.Ar
     first = r * r * (1.0 + r) / 3.0 * decay
     second = r * r * (r * r - 2.0 * r - 2.0) / 3.0 * decay
     diagonal = jnp.where(mask, noise + JITTER, 1.0)
-    inverse, log_det = _invert(covariance + eye * diagonal)
+    inverse, log_det = invert(covariance + eye * diagonal)
     inverse = jnp.where(pair, inverse, 0.0)
     weights = inverse @ y
     whitened = inverse @ first
@@ -169,20 +154,21 @@ def _ascend(start: jax.Array, movable: jax.Array, distance2: jax.Array, y: jax.A
         damping = jnp.where(better, state.damping / 10, jnp.maximum(state.damping * 10, 1e-3))
 
         free = _free(at, movable)
-        curvature = -jnp.where(jnp.eye(2, dtype=bool) | (free[0] & free[1]), at.hessian, 0.0)
-        p, q, r = curvature[0, 0], curvature[0, 1], curvature[1, 1]
-        # Shift the negative Hessian to be positive definite by its smallest eigenvalue, then damp.
-        size = jnp.abs(p) + jnp.abs(r) + 1e-12
-        smallest = (p + r) / 2 - jnp.sqrt(((p - r) / 2) ** 2 + q**2)
-        convex = jnp.maximum(0.0, 1e-3 * size - smallest)
+        p, r = (jnp.where(free[i], -at.hessian[i, i], 1.0) for i in (0, 1))
+        q = jnp.where(free[0] & free[1], -at.hessian[0, 1], 0.0)
+        # Shift the negative Hessian, in units of its own diagonal, to be positive definite; then damp. A length
+        # scale that drifts to its bound is far flatter than the noise: a shift in common units would stall it.
+        unit_p, unit_r = jnp.abs(p) + _FLAT, jnp.abs(r) + _FLAT
+        tilt = ((p / unit_p - r / unit_r) / 2) ** 2 + q**2 / (unit_p * unit_r)
+        convex = jnp.maximum(0.0, 1e-3 - (p / unit_p + r / unit_r) / 2 + jnp.sqrt(tilt))
         g = jnp.where(free, at.gradient, 0.0)
 
         def newton(shift: jax.Array) -> jax.Array:
-            a, b = p + shift, r + shift
+            a, b = p + shift * unit_p, r + shift * unit_r
             return jnp.stack([b * g[0] - q * g[1], a * g[1] - q * g[0]]) / (a * b - q * q)
 
         promised = 0.5 * jnp.sum(g * newton(convex))
-        move = newton(convex + damping * size)
+        move = newton(convex + damping)
         move = move * jnp.minimum(1.0, _LONGEST_STEP / jnp.maximum(jnp.max(jnp.abs(move)), 1e-300))
         following = jnp.clip(at.theta + move, *_LOG_BOUNDS)
         return _State(at, following, promised, damping, state.evaluations + 1, promised < _GAIN)

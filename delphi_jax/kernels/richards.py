@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from delphi_jax.kernels.linalg import solve
 from delphi_jax.kernels.precision import jit64
 from delphi_jax.status import Status
 
@@ -82,6 +83,14 @@ class _Point(NamedTuple):
     """[4, 4] Gauss-Newton."""
 
 
+class _Lanes(NamedTuple):
+    """Where each start has come to; fields [S, ...]."""
+
+    theta: jax.Array
+    sse: jax.Array
+    converged: jax.Array
+
+
 class _State(NamedTuple):
     at: _Point
     """The best point so far."""
@@ -117,23 +126,6 @@ def _evaluate(theta: jax.Array, x: jax.Array, z: jax.Array, mask: jax.Array) -> 
     residual = curve - z
     hessian = jnp.sum(jacobian[:, None, :] * jacobian[None, :, :], axis=2)
     return _Point(theta, jnp.sum(residual**2), jnp.sum(jacobian * residual, axis=1), hessian)
-
-
-def _solve(matrix: jax.Array, right: jax.Array) -> jax.Array:
-    """Solution of a small positive definite system, by its Cholesky factor written out (4 x 4: ten entries)."""
-    n = right.shape[0]
-    factor: dict[tuple[int, int], jax.Array] = {}
-    forward: list[jax.Array] = []
-    for i in range(n):
-        for j in range(i + 1):
-            entry = matrix[i, j] - sum(factor[i, m] * factor[j, m] for m in range(j))
-            factor[i, j] = jnp.sqrt(jnp.maximum(entry, 1e-300)) if i == j else entry / factor[j, j]
-        forward.append((right[i] - sum(factor[i, m] * forward[m] for m in range(i))) / factor[i, i])
-    solution: list[jax.Array] = [jnp.zeros(())] * n
-    for i in reversed(range(n)):
-        known = sum(factor[m, i] * solution[m] for m in range(i + 1, n))
-        solution[i] = (forward[i] - known) / factor[i, i]
-    return jnp.stack(solution)
 
 
 def _free(point: _Point, lower: jax.Array, upper: jax.Array) -> jax.Array:
@@ -180,7 +172,7 @@ def _refine(
         scale = jnp.where(free, jnp.maximum(diagonal, 1e-12 * jnp.max(diagonal) + 1e-300), 1.0)
         ridge = jnp.where(free, (damping + 1e-15) * scale, 1.0)
         matrix = jnp.where(free[:, None] & free[None, :], at.hessian, 0.0) + jnp.diag(ridge)
-        move = _solve(matrix, jnp.where(free, -at.gradient, 0.0))
+        move = solve(matrix, jnp.where(free, -at.gradient, 0.0))
         following = jnp.clip(at.theta + jnp.where(free, move, 0.0), lower, upper)
         return _State(at, following, damping, state.evaluations + 1, idle, converged)
 
@@ -220,21 +212,21 @@ def _fit(x: jax.Array, y: jax.Array, mask: jax.Array, floor: jax.Array, bounds: 
     n_rounds = starts.shape[0] // _PER_ROUND
     refine = jax.vmap(lambda start, budget: _refine(start, x, z, mask, bounds, budget), in_axes=(0, None))
 
-    def play(refined: _Point, number: jax.Array) -> tuple[_Point, _State]:
+    def play(lanes: _Lanes, number: jax.Array) -> tuple[_Lanes, None]:
         """One round; the last is played by the survivors of all others."""
         last = number == n_rounds
-        survivors = jax.lax.top_k(-refined.sse, _PER_ROUND)[1]
-        in_turn = number * _PER_ROUND + jnp.arange(_PER_ROUND)
-        place = jnp.where(last, survivors, in_turn)
-        ends = refine(jnp.where(last, refined.theta[survivors], starts[place]), jnp.where(last, _LONG, _SHORT))
-        return jax.tree.map(lambda old, new: old.at[place].set(new), refined, ends.at), ends
+        survivors = jax.lax.top_k(-lanes.sse, _PER_ROUND)[1]
+        place = jnp.where(last, survivors, number * _PER_ROUND + jnp.arange(_PER_ROUND))
+        ends = refine(lanes.theta[place], jnp.where(last, _LONG, _SHORT))
+        played = _Lanes(ends.at.theta, ends.at.sse, ends.converged)
+        return jax.tree.map(lambda old, new: old.at[place].set(new), lanes, played), None
 
-    nowhere = jax.vmap(_unvisited)(starts)
-    _, rounds = jax.lax.scan(play, nowhere, jnp.arange(n_rounds + 1))
-    ends = jax.tree.map(lambda leaf: leaf[-1], rounds)
-    best = jnp.argmin(ends.at.sse)
-    at = jax.tree.map(lambda leaf: leaf[best], ends.at)
-    k, x0, v, amplitude = jnp.exp(at.theta[0]), at.theta[1], jnp.exp(at.theta[2]), at.theta[3]
+    n_starts = starts.shape[0]
+    lanes = _Lanes(starts, jnp.full(n_starts, jnp.inf), jnp.zeros(n_starts, bool))
+    lanes, _ = jax.lax.scan(play, lanes, jnp.arange(n_rounds + 1))
+    best = jnp.argmin(lanes.sse)
+    theta = lanes.theta[best]
+    k, x0, v, amplitude = jnp.exp(theta[0]), theta[1], jnp.exp(theta[2]), theta[3]
     box = (bounds.k, bounds.x0, bounds.v, bounds.amplitude)
     pinned = bounds.amplitude[0] >= bounds.amplitude[1]
     on_bound = jnp.stack(
@@ -248,12 +240,12 @@ def _fit(x: jax.Array, y: jax.Array, mask: jax.Array, floor: jax.Array, bounds: 
         n < _MIN_POINTS,
         Status.TOO_FEW_POINTS,
         jnp.where(
-            ~ends.converged[best],
+            ~lanes.converged[best],
             Status.NOT_CONVERGED,
             jnp.where(jnp.any(on_bound), Status.BOUND_HIT, Status.FITTED),
         ),
     )
-    return RichardsCurve(k, x0, v, amplitude, at.sse, on_bound, status)
+    return RichardsCurve(k, x0, v, amplitude, lanes.sse[best], on_bound, status)
 
 
 @jit64()

@@ -1,0 +1,108 @@
+"""Compiled kernels kept on disk between runs of the command.
+
+JAX's persistent compilation cache saves compiling, but a kernel must be traced and lowered before it can be
+looked up there, which takes longer than all fits of a study. Here the executables themselves are kept, by JAX's own
+serialisation, under a key that holds everything that they depend on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pickle
+import platform
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import serialize_executable
+
+import delphi_jax
+from delphi_jax.kernels.precision import run_kernels_with
+from delphi_jax.whole import write_whole
+
+__all__ = ["keep_programs"]
+
+# The old emitters compile in two thirds of the time of the new ones, to code as fast for all kernels but those named.
+_QUICK_TO_COMPILE = {"xla_cpu_use_fusion_emitters": False}
+_WORTH_OPTIMISING = frozenset({"partial_dependence"})
+
+
+def keep_programs(folder: Path) -> None:
+    """Keep the compiled kernels of this process in ``folder``, and take them from there.
+
+    Also switches on JAX's persistent compilation cache there, for everything else that JAX compiles. Changes
+    JAX's configuration: for a command that owns its process, not for a library. Whoever can write to ``folder``
+    can run code as its reader, so it is made for its owner alone. Raises OSError where it cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    run_kernels_with(_Programs(folder))
+
+
+class _Programs:
+    """Runs kernels from executables in memory, else on disk, else freshly compiled and kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._loaded: dict[tuple[Any, ...], jax.stages.Compiled] = {}
+        self._world = _world()
+
+    def __call__(self, jitted: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # Executables want arrays of the very type that they were compiled for: no weakly typed numbers.
+        args, kwargs = jax.tree.map(
+            lambda leaf: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), (args, kwargs)
+        )
+        leaves, tree = jax.tree.flatten((args, kwargs))
+        key = (jitted.__name__, tree, *((leaf.shape, leaf.dtype.name) for leaf in leaves))
+        if key not in self._loaded:
+            self._loaded[key] = self._load_or_compile(key, jitted, args, kwargs)
+        return self._loaded[key](*args, **kwargs)
+
+    def _load_or_compile(self, key: tuple[Any, ...], jitted: Any, args: Any, kwargs: Any) -> jax.stages.Compiled:
+        digest = hashlib.sha256(f"{self._world}\n{key}".encode()).hexdigest()
+        path = self._folder / f"{key[0]}-{digest[:32]}.program"
+        # A program that is absent, cut off or from another world is compiled anew: the numbers are the same.
+        with contextlib.suppress(Exception):
+            return serialize_executable.deserialize_and_load(*pickle.loads(path.read_bytes()))
+        program = _compile(jitted, args, kwargs)
+        with contextlib.suppress(Exception):
+            write_whole(path, pickle.dumps(serialize_executable.serialize(program)))
+        return program
+
+
+def _compile(jitted: Any, args: Any, kwargs: Any) -> jax.stages.Compiled:
+    lowered = jitted.lower(*args, **kwargs)
+    if jax.default_backend() == "cpu" and jitted.__name__ not in _WORTH_OPTIMISING:
+        # The option is XLA's own and may go: then the kernel compiles in the usual time.
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            return lowered.compile(compiler_options=_QUICK_TO_COMPILE)
+    return lowered.compile()
+
+
+def _world() -> str:
+    """All that an executable depends on beside its kernel's name and arguments."""
+    backend = jax.devices()[0].client
+    sources = sorted(Path(delphi_jax.__file__).parent.glob("kernels/*.py"))
+    sources += [Path(delphi_jax.__file__).parent / name for name in ("formulas.py", "status.py")]
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    devices = [(device.device_kind, device.id) for device in jax.devices()]
+    return repr((jax.__version__, backend.platform, backend.platform_version, devices, _processor(), _flags(), code))
+
+
+def _processor() -> str:
+    """The processor and its instruction sets: an executable of another may crash here."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    return repr(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))
+
+
+def _flags() -> str:
+    """Environment variables that change what XLA compiles."""
+    return repr(sorted(item for item in os.environ.items() if item[0].startswith(("XLA_", "JAX_"))))

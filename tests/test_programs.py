@@ -1,0 +1,101 @@
+"""Kept programs: the same numbers, from memory, disk or afresh; anything unusable is compiled anew."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from delphi_jax import programs
+from delphi_jax.fit.law import fit_law
+from delphi_jax.kernels.precision import run_kernels_with
+from delphi_jax.results import LawFit
+
+COMPUTE = np.array([3e18, 1e19, 3e19, 1e20, 3e20])
+LOSS = 1.3 + 90.0 * COMPUTE**-0.085 * np.array([1.0, 1.0002, 0.9999, 1.0001, 1.0])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    names = (
+        "jax_compilation_cache_dir",
+        "jax_persistent_cache_min_compile_time_secs",
+        "jax_persistent_cache_min_entry_size_bytes",
+    )
+    before = {name: getattr(jax.config, name) for name in names}
+    yield tmp_path / "cache"
+    run_kernels_with(None)
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the kernels that were compiled, in order."""
+    names: list[str] = []
+    compile_one = programs._compile
+
+    def spy(jitted: object, args: object, kwargs: object) -> object:
+        names.append(jitted.__name__)
+        return compile_one(jitted, args, kwargs)
+
+    monkeypatch.setattr(programs, "_compile", spy)
+    return names
+
+
+def numbers(law: LawFit) -> tuple[float, ...]:
+    return law.L_inf, law.A, law.alpha, law.score
+
+
+def test_numbers_are_those_of_a_plain_call(folder: Path, compiled: list[str]) -> None:
+    plain = fit_law(COMPUTE, LOSS)
+    programs.keep_programs(folder)
+    kept, again = fit_law(COMPUTE, LOSS), fit_law(COMPUTE, LOSS)
+    programs.keep_programs(folder)
+    loaded = fit_law(COMPUTE, LOSS)
+    assert compiled == ["fit_free_laws"]
+    assert numbers(kept) == numbers(again) == numbers(loaded)
+    np.testing.assert_allclose(numbers(kept), numbers(plain), rtol=1e-12)
+    assert kept.grid_index == plain.grid_index
+
+
+def test_the_folder_is_its_owners_alone(folder: Path) -> None:
+    programs.keep_programs(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a program", None])
+def test_a_damaged_program_is_compiled_anew(folder: Path, compiled: list[str], damage: bytes | None) -> None:
+    programs.keep_programs(folder)
+    sound = numbers(fit_law(COMPUTE, LOSS))
+    (path,) = folder.glob("*.program")
+    path.write_bytes(path.read_bytes()[:1000] if damage is None else damage)
+    programs.keep_programs(folder)
+    assert numbers(fit_law(COMPUTE, LOSS)) == sound
+    assert len(compiled) == 2
+    programs.keep_programs(folder)
+    assert numbers(fit_law(COMPUTE, LOSS)) == sound
+    assert len(compiled) == 2
+
+
+def test_a_program_of_another_world_is_not_used(
+    folder: Path, compiled: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs.keep_programs(folder)
+    fit_law(COMPUTE, LOSS)
+    monkeypatch.setattr(programs, "_processor", lambda: "another processor")
+    programs.keep_programs(folder)
+    fit_law(COMPUTE, LOSS)
+    assert compiled == ["fit_free_laws"] * 2
+    assert len(list(folder.glob("*.program"))) == 2
+
+
+def test_another_shape_is_another_program(folder: Path, compiled: list[str]) -> None:
+    programs.keep_programs(folder)
+    fit_law(COMPUTE, LOSS, n_grid=50)
+    fit_law(COMPUTE, LOSS, n_grid=60)
+    assert compiled == ["fit_free_laws"] * 2
