@@ -50,6 +50,7 @@ IMAGE_TIMEOUT = 60.0
 """Seconds per image, and for the browser to start."""
 
 FONT = 'Inter, "Helvetica Neue", Helvetica, Arial, sans-serif'
+FONT_SIZE, MOBILE_FONT_SIZE = 13, 11
 _AXIS = {
     "automargin": True,
     "gridcolor": "rgba(31,30,27,0.12)",
@@ -59,12 +60,13 @@ _AXIS = {
     "ticklen": 4,
     "tickcolor": TRANSPARENT,
     "exponentformat": "power",
-    "title": {"standoff": 12},
+    "title": {"standoff": 6},
 }
 TEMPLATE = {
     "layout": {
         "colorway": list(CYCLE),
-        "xaxis": _AXIS,
+        # Upright labels: turned ones push the axis title into what lies below.
+        "xaxis": _AXIS | {"tickangle": 0},
         "yaxis": _AXIS,
         "modebar": {"bgcolor": TRANSPARENT, "color": "rgba(31,30,27,0.45)", "activecolor": BRAND_BLUE},
         "hoverlabel": {"align": "left", "font": {"family": FONT}},
@@ -105,7 +107,7 @@ def to_plotly(document: Document) -> go.Figure:
 def page_html(name: str, document: Document) -> bytes:
     """A page that shows ``document`` without a network: plotly.js, theme and data are inside."""
     # In JSON a "<" can only stand within a string: escaped there, no "</script>" can end the element early.
-    data = document_json(_themed(document)).replace(b"<", rb"\u003c")
+    data = document_json(_themed(name, document)).replace(b"<", rb"\u003c")
     mobile = name.endswith("-mobile")
     width, least = (MOBILE_WIDTH, MOBILE_LEAST_WIDTH) if mobile else (PAGE_WIDTH, LEAST_WIDTH)
     title = html.escape(FIGURE_TITLES.get(name, name))
@@ -193,9 +195,9 @@ def _typed(array: NDArray[Any]) -> Any:
     return typed if array.ndim == 1 else typed | {"shape": ", ".join(map(str, array.shape))}
 
 
-def _themed(document: Document) -> Document:
+def _themed(name: str, document: Document) -> Document:
     """``document`` with what it leaves to its host: template, font, height."""
-    font = {"family": FONT, "color": INK, "size": 13}
+    font = {"family": FONT, "color": INK, "size": MOBILE_FONT_SIZE if name.endswith("-mobile") else FONT_SIZE}
     return document | {"layout": {"template": TEMPLATE, "font": font, "height": PAGE_HEIGHT} | document["layout"]}
 
 
@@ -229,7 +231,7 @@ def _render_images(documents: Mapping[str, Document], jobs: list[tuple[str, str]
 
     async def image(browser: Any, name: str, form: str) -> bytes | Exception:
         try:
-            figure = _themed(documents[name])
+            figure = _themed(name, documents[name])
             size = {
                 "width": MOBILE_WIDTH if name.endswith("-mobile") else PAGE_WIDTH,
                 "height": figure["layout"]["height"],

@@ -2,7 +2,8 @@
 
 JAX's persistent compilation cache saves compiling, but a kernel must be traced and lowered before it can be
 looked up there, which takes longer than all fits of a study. Here the executables themselves are kept, by JAX's own
-serialisation, under a key that holds everything that they depend on.
+serialisation, under a key that holds everything that they depend on. The two do not mix: an executable that came
+out of JAX's cache serialises without its code, so that cache stays off.
 """
 
 from __future__ import annotations
@@ -33,14 +34,11 @@ _WORTH_OPTIMISING = frozenset({"partial_dependence"})
 def keep_programs(folder: Path) -> None:
     """Keep the compiled kernels of this process in ``folder``, and take them from there.
 
-    Also switches on JAX's persistent compilation cache there, for everything else that JAX compiles. Changes
-    JAX's configuration: for a command that owns its process, not for a library. Whoever can write to ``folder``
-    can run code as its reader, so it is made for its owner alone. Raises OSError where it cannot be made.
+    For a command that owns its process, not for a library. Whoever can write to ``folder`` can run code as its
+    reader, so it is made for its owner alone. Raises OSError where it cannot be made.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    jax.config.update("jax_enable_compilation_cache", False)
     run_kernels_with(_Programs(folder))
 
 
@@ -59,20 +57,20 @@ class _Programs:
         )
         leaves, tree = jax.tree.flatten((args, kwargs))
         key = (jitted.__name__, tree, *((leaf.shape, leaf.dtype.name) for leaf in leaves))
-        if key not in self._loaded:
-            self._loaded[key] = self._load_or_compile(key, jitted, args, kwargs)
-        return self._loaded[key](*args, **kwargs)
-
-    def _load_or_compile(self, key: tuple[Any, ...], jitted: Any, args: Any, kwargs: Any) -> jax.stages.Compiled:
+        if key in self._loaded:
+            return self._loaded[key](*args, **kwargs)
         digest = hashlib.sha256(f"{self._world}\n{key}".encode()).hexdigest()
-        path = self._folder / f"{key[0]}-{digest[:32]}.program"
-        # A program that is absent, cut off or from another world is compiled anew: the numbers are the same.
+        path = self._folder / f"{jitted.__name__}-{digest[:32]}.program"
+        # A program that is absent, damaged or does not run is compiled anew: the numbers are the same.
         with contextlib.suppress(Exception):
-            return serialize_executable.deserialize_and_load(*pickle.loads(path.read_bytes()))
-        program = _compile(jitted, args, kwargs)
+            program = serialize_executable.deserialize_and_load(*pickle.loads(path.read_bytes()))
+            result = jax.block_until_ready(program(*args, **kwargs))
+            self._loaded[key] = program
+            return result
+        program = self._loaded[key] = _compile(jitted, args, kwargs)
         with contextlib.suppress(Exception):
             write_whole(path, pickle.dumps(serialize_executable.serialize(program)))
-        return program
+        return program(*args, **kwargs)
 
 
 def _compile(jitted: Any, args: Any, kwargs: Any) -> jax.stages.Compiled:

@@ -15,6 +15,7 @@ import pytest
 
 from delphi_jax import __version__
 from delphi_jax.cli import main
+from delphi_jax.kernels.precision import run_kernels_with
 from delphi_jax.labels import FIGURE_TITLES
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -32,18 +33,11 @@ RUNS_FIGURES = {
 
 @pytest.fixture(autouse=True)
 def jax_config_restored() -> Iterator[None]:
-    """The command sets up JAX's compilation cache for its own process: undo that between tests."""
-    before = {name: getattr(jax.config, name) for name in CACHE_OPTIONS}
+    """The command keeps compiled programs for its own process: undo that between tests."""
+    enabled = jax.config.jax_enable_compilation_cache
     yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-
-
-CACHE_OPTIONS = (
-    "jax_compilation_cache_dir",
-    "jax_persistent_cache_min_compile_time_secs",
-    "jax_persistent_cache_min_entry_size_bytes",
-)
+    run_kernels_with(None)
+    jax.config.update("jax_enable_compilation_cache", enabled)
 
 
 def figures(out: Path, *options: str) -> int:
@@ -87,7 +81,9 @@ def test_only_reads_and_computes_what_it_needs(tmp_path: Path, monkeypatch: pyte
 def test_several_names_and_formats(tmp_path: Path) -> None:
     names = ["lucky-seeds", "delphi-ladder-mobile"]
     assert figures(tmp_path, "--only", *names, "--format", "json", "html") == 0
-    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.{form}" for name in names for form in ("json", "html")}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{name}.{form}" for name in names for form in ("json", "html")
+    }
 
 
 def test_missing_optional_tables_are_said_and_the_rest_is_drawn(
@@ -273,4 +269,4 @@ def test_the_default_cache_is_the_users_and_can_be_switched_off(tmp_path: Path) 
     if sys.platform != "linux":
         pytest.skip("where the cache lies is asserted for Linux only")
     assert run(*arguments, **homes).returncode == 0
-    assert any((tmp_path / "xdg" / "delphi_jax" / "xla").iterdir())
+    assert any((tmp_path / "xdg" / "delphi_jax").iterdir())

@@ -21,16 +21,10 @@ LOSS = 1.3 + 90.0 * COMPUTE**-0.085 * np.array([1.0, 1.0002, 0.9999, 1.0001, 1.0
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    names = (
-        "jax_compilation_cache_dir",
-        "jax_persistent_cache_min_compile_time_secs",
-        "jax_persistent_cache_min_entry_size_bytes",
-    )
-    before = {name: getattr(jax.config, name) for name in names}
+    enabled = jax.config.jax_enable_compilation_cache
     yield tmp_path / "cache"
     run_kernels_with(None)
-    for name, value in before.items():
-        jax.config.update(name, value)
+    jax.config.update("jax_enable_compilation_cache", enabled)
 
 
 @pytest.fixture
@@ -98,4 +92,22 @@ def test_another_shape_is_another_program(folder: Path, compiled: list[str]) -> 
     programs.keep_programs(folder)
     fit_law(COMPUTE, LOSS, n_grid=50)
     fit_law(COMPUTE, LOSS, n_grid=60)
+    assert compiled == ["fit_free_laws"] * 2
+
+
+def test_a_program_that_loads_but_does_not_run_is_compiled_anew(
+    folder: Path, compiled: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs.keep_programs(folder)
+    sound = numbers(fit_law(COMPUTE, LOSS))
+
+    def broken(*_: object) -> object:
+        def run(*_: object, **__: object) -> None:
+            raise jax.errors.JaxRuntimeError("NOT_FOUND: function not found")
+
+        return run
+
+    monkeypatch.setattr(programs.serialize_executable, "deserialize_and_load", broken)
+    programs.keep_programs(folder)
+    assert numbers(fit_law(COMPUTE, LOSS)) == sound
     assert compiled == ["fit_free_laws"] * 2
