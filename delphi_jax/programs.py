@@ -26,9 +26,12 @@ from delphi_jax.whole import write_whole
 
 __all__ = ["keep_programs"]
 
-# The old emitters compile in two thirds of the time of the new ones, to code as fast for all kernels but those named.
-_QUICK_TO_COMPILE = {"xla_cpu_use_fusion_emitters": False}
-_WORTH_OPTIMISING = frozenset({"partial_dependence"})
+# For a study, compiling takes far longer than running. XLA's older emitters compile in two thirds of the time, and
+# without optimisation in a fifth, at two to eight times the run time: worth it where a kernel runs for milliseconds.
+_OLD_EMITTERS = {"xla_cpu_use_fusion_emitters": False}
+_UNOPTIMISED = _OLD_EMITTERS | {"xla_backend_optimization_level": 0}
+_OPTIONS = {"fit_processes": _OLD_EMITTERS | {"xla_backend_optimization_level": 1}, "partial_dependence": {}}
+"""XLA's options on CPU for the kernels that run longer; all others are :data:`_UNOPTIMISED`."""
 
 
 def keep_programs(folder: Path) -> None:
@@ -75,10 +78,10 @@ class _Programs:
 
 def _compile(jitted: Any, args: Any, kwargs: Any) -> jax.stages.Compiled:
     lowered = jitted.lower(*args, **kwargs)
-    if jax.default_backend() == "cpu" and jitted.__name__ not in _WORTH_OPTIMISING:
-        # The option is XLA's own and may go: then the kernel compiles in the usual time.
+    if jax.default_backend() == "cpu":
+        # The options are XLA's own and may go: then the kernel compiles in the usual time.
         with contextlib.suppress(jax.errors.JaxRuntimeError):
-            return lowered.compile(compiler_options=_QUICK_TO_COMPILE)
+            return lowered.compile(compiler_options=_OPTIONS.get(jitted.__name__, _UNOPTIMISED))
     return lowered.compile()
 
 
