@@ -149,6 +149,13 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
 def _add_compute(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--draws", type=_positive, default=1000, metavar="N", help="bootstrap draws (default: 1000)")
     parser.add_argument("--seed", type=_natural, default=0, metavar="N", help="seed of the bootstrap (default: 0)")
+    parser.add_argument(
+        "--gp",
+        choices=("broad", "likeliest"),
+        default="broad",
+        help="mode of the sweep's process that its curves follow: the published broad one (default), or the likeliest, "
+        "which may run through nearly every trial",
+    )
     cache = parser.add_mutually_exclusive_group()
     cache.add_argument(
         "--cache-dir",
@@ -222,7 +229,7 @@ def _fit(args: argparse.Namespace, study: Study, parts: Collection[str]) -> Stud
 
     if not args.no_cache:
         _keep_compiled_programs(args.cache_dir)
-    return fit_study(study, parts, draws=args.draws, seed=args.seed)
+    return fit_study(study, parts, draws=args.draws, seed=args.seed, likeliest_process=args.gp == "likeliest")
 
 
 def _keep_compiled_programs(folder: Path | None) -> None:

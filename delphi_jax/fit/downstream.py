@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from delphi_jax.batch import pad
+from delphi_jax.batch import pad, padded_length
 from delphi_jax.fit.law import fit_laws
 from delphi_jax.formulas import richards_inverse
 from delphi_jax.kernels import richards as kernel
@@ -32,6 +32,8 @@ _V_BOUNDS = (0.1, 20.0)
 _X0_MARGIN = 2.0
 _LEAST_AMPLITUDE = 0.05
 _HIGHEST = 1.0
+_PATIENT = 20 * kernel.LONG
+"""Evaluations for the few problems that do not converge in the usual number."""
 _PARAMETERS = ("k", "x0", "v", "ceiling")
 
 
@@ -80,7 +82,16 @@ def fit_richards_curves(problems: Sequence[RichardsProblem]) -> list[RichardsFit
         v=(_V_BOUNDS[0] * full, _V_BOUNDS[1] * full),
         amplitude=(np.array([low for low, _ in amplitude]), np.array([high for _, high in amplitude])),
     )
-    curves = jax.device_get(kernel.fit_richards(x, y, mask, floor, bounds))
+    curves = jax.device_get(kernel.fit_richards(x, y, mask, floor, bounds, np.asarray(kernel.LONG)))
+    slow = np.flatnonzero(curves.status == Status.NOT_CONVERGED)
+    if slow.size:
+        # A flat, bent valley can take thousands of steps: only these problems, padded to few shapes, go on.
+        again = np.resize(slow, min(len(problems), padded_length([slow.size])))
+        inputs = jax.tree.map(lambda field: field[again], (x, y, mask, floor, bounds))
+        longer = jax.device_get(kernel.fit_richards(*inputs, np.asarray(_PATIENT)))
+        curves = kernel.RichardsCurve(*(field.copy() for field in curves))
+        for field, new in zip(curves, longer, strict=True):
+            field[again] = new
     return [
         _curve(problem, *point, kernel.RichardsCurve(*(field[i] for field in curves)))
         for i, (problem, point) in enumerate(zip(problems, points, strict=True))

@@ -52,6 +52,8 @@ def fit_laws(series: Series, *, L_inf: Mapping[str, float] | None = None, n_grid
         grid = asymptote_grid(_smallest(losses, mask), n_grid)
         laws = fit_free_laws(log_compute, losses, mask, grid)
         return _results(arrays, "free", jax.device_get(laws))
+    if missing := [name for name in arrays if name not in L_inf]:
+        raise ValueError(f"no asymptote given for {missing}")
     pinned = np.array([L_inf[name] for name in arrays], dtype=np.float64)
     return _results(arrays, "pinned", jax.device_get(fit_pinned_laws(log_compute, losses, mask, pinned)))
 
@@ -160,7 +162,10 @@ def _results(arrays: Mapping[str, tuple[Floats, Floats]], asymptote: str, laws: 
     for i, (name, (compute, loss)) in enumerate(arrays.items()):
         law = PowerLaw(*(field[i] for field in laws))
         status = Status(int(law.status)) if len(compute) else Status.NO_DATA
-        results[name] = LawFit(name, asymptote, compute, loss, status, n_grid=len(law.profile), profile=law.profile)
+        given = float(law.L_inf) if asymptote == "pinned" else np.nan
+        results[name] = LawFit(
+            name, asymptote, compute, loss, status, L_inf=given, n_grid=len(law.profile), profile=law.profile
+        )
         if status.usable:
             results[name] = LawFit(
                 name,

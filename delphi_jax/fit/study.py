@@ -53,8 +53,17 @@ _NEEDS = {
 }
 
 
-def fit_study(study: Study, parts: Collection[str] = PARTS, *, draws: int = 1000, seed: int = 0) -> StudyFit:
-    """Fit ``parts`` of a study, and what they build on; ``draws`` and ``seed`` are those of the bootstrap.
+def fit_study(
+    study: Study,
+    parts: Collection[str] = PARTS,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+    likeliest_process: bool = False,
+) -> StudyFit:
+    """Fit ``parts`` of a study, and what they build on.
+
+    ``draws`` and ``seed`` are those of the bootstrap; ``likeliest_process`` is for :func:`fit_sweep`.
 
     The runs, the downstream evaluations and the sweep do not depend on one another: they are fitted side by
     side in threads, so that one compiles while another computes. Raises ValueError for an unknown part.
@@ -63,7 +72,11 @@ def fit_study(study: Study, parts: Collection[str] = PARTS, *, draws: int = 1000
         raise ValueError(f"unknown parts {sorted(unknown)}, expected some of {list(PARTS)}")
     wanted = set(parts).union(*(_NEEDS.get(part, set()) for part in parts))
     with ThreadPoolExecutor(max_workers=3) as pool:
-        sweep = pool.submit(fit_sweep, study.sweep) if "sweep" in wanted and study.sweep is not None else None
+        sweep = (
+            pool.submit(fit_sweep, study.sweep, likeliest=likeliest_process)
+            if "sweep" in wanted and study.sweep is not None
+            else None
+        )
         views = (
             pool.submit(fit_downstream, study.evals, study.externals)
             if "downstream" in wanted and study.evals

@@ -29,8 +29,11 @@ def log_features(values: dict[str, Floats]) -> Floats:
     return np.log(np.maximum(np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=-1), _LEAST))
 
 
-def fit_sweep(sweep: SweepTable) -> SweepFit:
+def fit_sweep(sweep: SweepTable, *, likeliest: bool = False) -> SweepFit:
     """Fit the process of every (batch size, hidden dim, token horizon) cell (methods, section 8).
+
+    The curves are those of the likelihood's broad mode, which the reference's starts reach; where a mode that runs
+    through nearly every trial is likelier, ``CellFit.interpolating_gain`` says so, and ``likeliest`` follows it.
 
     Trials of other cells than the canonical ones are counted in ``SweepFit.skipped``. A cell without trials has
     status NO_DATA, one with fewer than three TOO_FEW_POINTS.
@@ -65,7 +68,7 @@ def fit_sweep(sweep: SweepTable) -> SweepFit:
             # The heuristic's own value rides along as one more grid value.
             grids[i] = np.column_stack([np.linspace(low, high, _GRID_POINTS, axis=1), heuristic])
 
-    processes = fit_processes(standard, loss, mask)
+    processes = fit_processes(standard, loss, mask, np.asarray(likeliest))
     dependence = partial_dependence(standard, loss, mask, processes.length_scale, processes.noise, grids)
     processes, dependence = jax.device_get((processes, dependence))
     cells = [

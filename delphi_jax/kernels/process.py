@@ -186,7 +186,7 @@ def _level_only(y: jax.Array, n: jax.Array) -> tuple[jax.Array, jax.Array]:
     return noise, -0.5 * n * (power / variance + jnp.log(2 * jnp.pi * variance))
 
 
-def _fit(features: jax.Array, y: jax.Array, mask: jax.Array) -> Process:
+def _fit(features: jax.Array, y: jax.Array, mask: jax.Array, likeliest: jax.Array) -> Process:
     features = jnp.where(mask[:, None], features, 0.0)
     y = jnp.where(mask, y, 0.0)
     n = jnp.sum(mask)
@@ -199,10 +199,13 @@ def _fit(features: jax.Array, y: jax.Array, mask: jax.Array) -> Process:
     movable = jnp.array([[True, True], [False, True], [True, True]])
     ends = jax.vmap(_ascend, in_axes=(0, 0, None, None, None))(starts, movable, squared_distances(features), y, mask)
     level_noise, level_value = _level_only(y, n)
-    theta = jnp.concatenate([ends.at.theta[:2], jnp.stack([jnp.asarray(_LOG_BOUNDS[0]), jnp.log(level_noise)])[None]])
-    value = jnp.append(ends.at.value[:2], level_value)
-    inward = ends.at.gradient[1, 0] < 0
-    converged = jnp.stack([ends.converged[0], ends.converged[1] & ~inward, jnp.asarray(True)])
+    level_theta = jnp.stack([jnp.asarray(_LOG_BOUNDS[0]), jnp.log(level_noise)])
+    theta = jnp.concatenate([ends.at.theta, level_theta[None]])
+    # The third start's mode is reported, but followed only where the caller wants the likeliest of all.
+    followed = jnp.array([True, True, False, True]) | likeliest
+    value = jnp.where(followed, jnp.append(ends.at.value, level_value), -jnp.inf)
+    inward = jnp.array([False, True, False]) & (ends.at.gradient[:, 0] < 0)
+    converged = jnp.append(ends.converged & ~inward, True)
     best = jnp.argmax(value)
     on_bound = (theta[best] <= _LOG_BOUNDS[0]) | (theta[best] >= _LOG_BOUNDS[1])
     status = jnp.where(
@@ -227,6 +230,10 @@ def _fit(features: jax.Array, y: jax.Array, mask: jax.Array) -> Process:
 
 
 @jit64()
-def fit_processes(features: jax.Array, y: jax.Array, mask: jax.Array) -> Process:
-    """All cells at once: standardised ``features`` [B, N, F], raw loss ``y`` [B, N], ``mask`` [B, N]."""
-    return jax.vmap(_fit)(features, y, mask)
+def fit_processes(features: jax.Array, y: jax.Array, mask: jax.Array, likeliest: jax.Array | bool = False) -> Process:
+    """All cells at once: standardised ``features`` [B, N, F], raw loss ``y`` [B, N], ``mask`` [B, N].
+
+    ``likeliest`` [] follows the mode that nearly interpolates the trials where it is the likelier one; otherwise the
+    broad mode is followed and the other one reported.
+    """
+    return jax.vmap(_fit, in_axes=(0, 0, 0, None))(features, y, mask, jnp.asarray(likeliest))

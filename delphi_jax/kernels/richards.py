@@ -33,8 +33,10 @@ _GRID_V = np.geomspace(0.12, 18.0, 7)
 _GRID_HEIGHT = np.linspace(-0.1, 1.4, 11)
 """Places of the half-height point, as shares of the range of x."""
 
-_SHORT, _LONG = 70, 400
-"""Levenberg-Marquardt evaluations for every start, and for the survivors."""
+LONG = 400
+"""Levenberg-Marquardt evaluations for the survivors, unless the caller wants more."""
+_SHORT = 70
+"""The same for every start."""
 _PER_ROUND = 3
 """Starts refined side by side; also the number of survivors."""
 _PATIENCE = 40
@@ -205,19 +207,21 @@ def _starts(x: jax.Array, z: jax.Array, mask: jax.Array, bounds: RichardsBounds)
     return jnp.concatenate([chosen, jax.vmap(complete)(k_fixed, places, v_fixed)[0]])
 
 
-def _fit(x: jax.Array, y: jax.Array, mask: jax.Array, floor: jax.Array, bounds: RichardsBounds) -> RichardsCurve:
+def _fit(
+    x: jax.Array, y: jax.Array, mask: jax.Array, floor: jax.Array, bounds: RichardsBounds, budget: jax.Array
+) -> RichardsCurve:
     x, z = jnp.where(mask, x, 0.0), jnp.where(mask, y - floor, 0.0)
     n = jnp.sum(mask)
     starts = _starts(x, z, mask, bounds)
     n_rounds = starts.shape[0] // _PER_ROUND
-    refine = jax.vmap(lambda start, budget: _refine(start, x, z, mask, bounds, budget), in_axes=(0, None))
+    refine = jax.vmap(lambda start, most: _refine(start, x, z, mask, bounds, most), in_axes=(0, None))
 
     def play(lanes: _Lanes, number: jax.Array) -> tuple[_Lanes, None]:
         """One round; the last is played by the survivors of all others."""
         last = number == n_rounds
         survivors = jax.lax.top_k(-lanes.sse, _PER_ROUND)[1]
         place = jnp.where(last, survivors, number * _PER_ROUND + jnp.arange(_PER_ROUND))
-        ends = refine(lanes.theta[place], jnp.where(last, _LONG, _SHORT))
+        ends = refine(lanes.theta[place], jnp.where(last, budget, _SHORT))
         played = _Lanes(ends.at.theta, ends.at.sse, ends.converged)
         return jax.tree.map(lambda old, new: old.at[place].set(new), lanes, played), None
 
@@ -250,10 +254,16 @@ def _fit(x: jax.Array, y: jax.Array, mask: jax.Array, floor: jax.Array, bounds: 
 
 @jit64()
 def fit_richards(
-    x: jax.Array, y: jax.Array, mask: jax.Array, floor: jax.Array, bounds: RichardsBounds
+    x: jax.Array,
+    y: jax.Array,
+    mask: jax.Array,
+    floor: jax.Array,
+    bounds: RichardsBounds,
+    budget: jax.Array | int = LONG,
 ) -> RichardsCurve:
     """All problems at once: ``x``, ``y``, ``mask`` [B, P], ``floor`` [B], fields of ``bounds`` [B].
 
-    Numbers of a problem whose status is TOO_FEW_POINTS mean nothing.
+    ``budget`` [] is the number of evaluations after which a start counts as not converged. Numbers of a problem
+    whose status is TOO_FEW_POINTS mean nothing.
     """
-    return jax.vmap(_fit)(x, y, mask, floor, bounds)
+    return jax.vmap(_fit, in_axes=(0, 0, 0, 0, 0, None))(x, y, mask, floor, bounds, jnp.asarray(budget))

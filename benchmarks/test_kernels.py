@@ -1,0 +1,299 @@
+"""Every hot loop against the baseline, with the error beside the time. Nothing is asserted of times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import baseline
+from benchmarks.baseline_command import load_tables
+from benchmarks.measure import largest_difference, worse
+from delphi_jax.batch import asymptote_grid, pad
+from delphi_jax.fit.downstream import RichardsProblem, fit_richards_curves
+from delphi_jax.fit.law import bootstrap_law, fit_laws, resampling_indices
+from delphi_jax.heuristics import BATCH_SIZES, FEATURES, HIDDEN_DIMS, HORIZONS
+from delphi_jax.kernels.bootstrap import bootstrap_laws
+from delphi_jax.kernels.dependence import partial_dependence
+from delphi_jax.kernels.overtraining import overtraining
+from delphi_jax.kernels.parabola import fit_parabolas
+from delphi_jax.kernels.power_law import fit_free_laws
+from delphi_jax.kernels.process import fit_processes
+from delphi_jax.kernels.richards import RichardsBounds, fit_richards
+from delphi_jax.status import Status
+
+# SciPy and scikit-learn warn where an estimate lies on its bound, as some of these do.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+COMPUTE = np.geomspace(3e18, 3e20, 7)
+
+Compare = Callable[..., tuple[Any, Any]]
+
+
+def _series(rng: np.random.Generator, n: int) -> np.ndarray:
+    """``n`` noisy laws on COMPUTE, [n, 7]."""
+    floor, excess, alpha = (rng.uniform(*ends, (n, 1)) for ends in ((0.5, 2.0), (0.8, 3.0), (0.05, 0.3)))
+    return floor + excess * (COMPUTE / COMPUTE[0]) ** -alpha * np.exp(rng.normal(0, 1e-3, (n, len(COMPUTE))))
+
+
+def test_grid_search(compare: Compare, benchmark: Any) -> None:
+    n, n_plain, n_grid = 1000, 20, 400
+    losses = _series(np.random.default_rng(1), n)
+    padded, mask = pad(list(losses))
+    log_compute = pad([np.log(COMPUTE)] * n)[0]
+    series = {str(i): (COMPUTE, loss) for i, loss in enumerate(losses)}
+    laws, plain = compare(
+        "grid search",
+        lambda: fit_free_laws(log_compute, padded, mask, asymptote_grid(losses.min(axis=1), n_grid)),
+        lambda: [baseline.fit_free(COMPUTE, loss, n_grid) for loss in losses[:n_plain]],
+        size=f"{n} series of {len(COMPUTE)}, {n_grid} asymptotes",
+        target=1000,
+        share=n_plain / n,
+        public=lambda: fit_laws(series, n_grid=n_grid),
+    )
+    scores = [law["score"] for law in plain]
+    benchmark.extra_info.update(
+        difference=largest_difference(
+            [laws.L_inf[:n_plain], laws.alpha[:n_plain]],
+            np.array([(law["L_inf"], law["alpha"]) for law in plain]).T,
+        ),
+        worse=worse(laws.score[:n_plain], scores),
+        objective=float(np.sum(laws.score[:n_plain])),
+        compared=n_plain,
+        failures=int(np.sum(~np.isfinite(laws.score))),
+    )
+
+
+def test_bootstrap(compare: Compare, benchmark: Any) -> None:
+    draws, n_plain, n_grid, target = 1000, 100, 100, 1e23
+    loss = _series(np.random.default_rng(2), 1)[0]
+    log_compute, mask = (rows[0] for rows in pad([np.log(COMPUTE)]))
+    padded = pad([loss])[0][0]
+    indices = resampling_indices(len(loss), draws, seed=0)
+
+    def ours() -> Any:
+        counts = np.sum(indices[:, :, None] == np.arange(len(mask)), axis=1, dtype=np.float64)
+        return bootstrap_laws(log_compute, padded, mask, counts, asymptote_grid(padded, n_grid))
+
+    fits, plain = compare(
+        "bootstrap",
+        ours,
+        lambda: baseline.bootstrap(COMPUTE, loss, [target], indices[:n_plain], n_grid),
+        size=f"{draws} draws of {len(loss)}, {n_grid} asymptotes",
+        target=500,
+        share=n_plain / draws,
+        public=lambda: bootstrap_law(COMPUTE, loss, [target], indices=indices, n_grid=n_grid),
+    )
+    fitted = np.array([draw["status"] == "ok" for draw in plain])
+    expected = np.array(
+        [(draw["L_inf"], draw["alpha"], draw["score"], *draw["forecast"]) for draw in plain if "A" in draw]
+    )
+    first = jax.tree.map(lambda field: np.asarray(field)[:n_plain][fitted], fits)
+    forecast = first.L_inf + first.A * target**-first.alpha
+    benchmark.extra_info.update(
+        difference=largest_difference(forecast, expected[:, 3]),
+        worse=worse(first.score, expected[:, 2]),
+        objective=float(np.sum(first.score)),
+        compared=int(fitted.sum()),
+        failures=int(np.sum(np.asarray(fits.status) != Status.FITTED)),
+    )
+
+
+def test_richards(compare: Compare, benchmark: Any) -> None:
+    n, n_plain, n_points = 1000, 40, 17
+    rng = np.random.default_rng(3)
+    floors = rng.choice([0.0, 0.25], n)
+    shapes = np.column_stack([rng.uniform(*ends, n) for ends in ((3, 15), (-1.1, -0.5), (0.5, 4), (0.6, 0.95))])
+    x = np.sort(rng.uniform(-1.6, -0.2, (n, n_points)))
+    curves = [baseline.richards(row, *shape, floor) for row, shape, floor in zip(x, shapes, floors, strict=True)]
+    y = np.array(curves) + rng.normal(0, 0.01, x.shape)
+    padded, mask = pad(list(x))
+    bounds = RichardsBounds(
+        k=(np.full(n, 0.1), np.full(n, 50.0)),
+        x0=(x.min(axis=1) - 2, x.max(axis=1) + 2),
+        v=(np.full(n, 0.1), np.full(n, 20.0)),
+        amplitude=(np.full(n, 0.05), 1 - floors),
+    )
+    problems = [RichardsProblem(str(i), *problem) for i, problem in enumerate(zip(x, y, floors, strict=True))]
+    fits, plain = compare(
+        "Richards",
+        lambda: fit_richards(padded, pad(list(y))[0], mask, floors, bounds),
+        lambda: [_fit_richards(*problem) for problem in zip(x[:n_plain], y[:n_plain], floors, strict=False)],
+        size=f"{n} problems of {n_points}",
+        target=20,
+        share=n_plain / n,
+        public=lambda: fit_richards_curves(problems),
+    )
+    sse, found = np.asarray(fits.sse)[:n_plain], np.isfinite(plain)
+    benchmark.extra_info.update(
+        difference=float(np.max((np.sort(sse[found] / np.array(plain)[found]) - 1), initial=0.0)),
+        worse=worse(sse[found], np.array(plain)[found]),
+        better=worse(np.array(plain)[found], sse[found]),
+        objective=float(sse.sum()),
+        compared=int(found.sum()),
+        failures=int(np.sum(~np.isin(fits.status, (Status.FITTED, Status.BOUND_HIT)))),
+        baseline_failures=int(np.sum(~found)),
+    )
+
+
+def _fit_richards(x: np.ndarray, y: np.ndarray, floor: float) -> float:
+    """The baseline's sum of squares, NaN where it does not converge."""
+    try:
+        return baseline.fit_richards(x, y, floor)["sse"]
+    except RuntimeError:
+        return float("nan")
+
+
+@pytest.fixture(scope="module")
+def cells() -> list[dict[str, Any]]:
+    """The bundled study's sweep cells that hold trials: standardised X, y and values [5, 80] of dependence."""
+    sweep = load_tables(DATA)["hparam_sweep"]
+    found = []
+    for batch_size, hidden_dim, horizon in product(BATCH_SIZES, HIDDEN_DIMS, HORIZONS):
+        keep = sweep[["batch_size", "hidden_dim", "horizon"]] == (batch_size, hidden_dim, horizon.key)
+        trials = sweep[keep.all(axis=1)]
+        if len(trials):
+            cell = baseline.sweep_features(*(trials[column].to_numpy() for column in (*FEATURES, "loss")))
+            point = baseline.heuristic_features(batch_size, horizon.nominal_tokens)
+            standard = (point - cell["mean"]) / cell["scale"]
+            columns = zip(cell["X"].T, standard, strict=True)
+            cell["values"] = np.array([baseline.dependence_values(*column) for column in columns])
+            found.append(cell)
+    return found
+
+
+def _batch(cells: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features [24, N, 5], loss and mask [24, N], the last cells empty."""
+    n_cells = len(BATCH_SIZES) * len(HIDDEN_DIMS) * len(HORIZONS)
+    loss, mask = pad([cell["y"] for cell in cells] + [np.empty(0)] * (n_cells - len(cells)))
+    features = np.zeros((*loss.shape, len(FEATURES)))
+    for row, cell in zip(features, cells, strict=False):
+        row[: len(cell["X"])] = cell["X"]
+    return features, loss, mask
+
+
+def test_processes(compare: Compare, benchmark: Any, cells: list[dict[str, Any]]) -> None:
+    batch = _batch(cells)
+    fits, plain = compare(
+        "processes",
+        lambda: fit_processes(*batch),
+        lambda: [baseline.fit_process(cell["X"], cell["y"]).log_marginal_likelihood_value_ for cell in cells],
+        size=f"24 cells ({len(cells)} with trials) of up to {int(batch[2].sum(axis=1).max())}",
+        target=5,
+    )
+    broad, interpolating = (
+        np.asarray(value)[: len(cells)] for value in (fits.log_likelihood, fits.interpolating_log_likelihood)
+    )
+    benchmark.extra_info.update(
+        difference=float(np.max(np.array(plain) - np.maximum(broad, interpolating), initial=0.0)),
+        worse=worse(-np.maximum(broad, interpolating), -np.array(plain)),
+        worse_of_broad_mode=worse(-broad, -np.array(plain)),
+        better=worse(-np.array(plain), -np.maximum(broad, interpolating)),
+        objective=float(broad.sum()),
+        compared=len(cells),
+        failures=int(np.sum(~np.isin(np.asarray(fits.status)[: len(cells)], (Status.FITTED, Status.BOUND_HIT)))),
+    )
+
+
+def test_partial_dependence(compare: Compare, benchmark: Any, cells: list[dict[str, Any]]) -> None:
+    features, loss, mask = _batch(cells)
+    processes = [baseline.fit_process(cell["X"], cell["y"]) for cell in cells]
+    parameters = np.ones((2, len(mask)))
+    parameters[:, : len(cells)] = np.exp([process.kernel_.theta for process in processes]).T
+    grid = np.zeros((len(mask), len(FEATURES), 80))
+    grid[: len(cells)] = [cell["values"] for cell in cells]
+    n_plain = 6
+    ours, plain = compare(
+        "partial dependence",
+        lambda: partial_dependence(features, loss, mask, *parameters, grid),
+        lambda: [
+            [baseline.partial_dependence(process, cell["X"], j, cell["values"][j]) for j in range(len(FEATURES))]
+            for process, cell in zip(processes[:n_plain], cells, strict=False)
+        ],
+        size=f"24 cells ({len(cells)} with trials), {len(FEATURES)} features, 80 values",
+        target=30,
+        share=n_plain / len(cells),
+    )
+    expected = np.array(plain)
+    benchmark.extra_info.update(
+        difference=max(
+            largest_difference(ours.mean[:n_plain], expected[:, :, 0]),
+            largest_difference(ours.sd[:n_plain], expected[:, :, 1]),
+        ),
+        compared=int(expected[:, :, 0].size),
+        failures=int(np.sum(~np.isfinite(np.asarray(ours.mean)[: len(cells)]))),
+    )
+
+
+def test_parabolas(compare: Compare, benchmark: Any) -> None:
+    n, n_plain, n_runs = 1000, 100, 8
+    rng = np.random.default_rng(4)
+    x = np.sort(rng.uniform(9, 10.5, (n, n_runs)))
+    loss = 3 + rng.uniform(0.05, 0.2, (n, 1)) * (x - rng.uniform(9.4, 10.1, (n, 1))) ** 2 + rng.normal(0, 2e-3, x.shape)
+    log_params = 18 - x + rng.normal(0, 1e-3, x.shape)
+    mask = np.ones(x.shape, dtype=bool)
+    fits, plain = compare(
+        "parabolas",
+        lambda: fit_parabolas(x, loss, log_params, mask),
+        lambda: [baseline.fit_parabola(10 ** x[i], loss[i], 10 ** log_params[i]) for i in range(n_plain)],
+        size=f"{n} groups of {n_runs} runs",
+        share=n_plain / n,
+    )
+    fields = {
+        "loss_star": "loss_star",
+        "x_star": "logT_star",
+        "curvature_under": "a_under",
+        "curvature_over": "a_over",
+    }
+    benchmark.extra_info.update(
+        difference=max(
+            largest_difference(np.asarray(getattr(fits, field))[:n_plain], [fit[name] for fit in plain])
+            for field, name in fields.items()
+        ),
+        compared=n_plain,
+        failures=int(np.sum(~np.isin(fits.status, (Status.FITTED, Status.CLIPPED_TO_EDGE)))),
+    )
+
+
+def test_overtraining(compare: Compare, benchmark: Any) -> None:
+    scales, C_f = (0.2, 1 / 3, 0.5, 2 / 3, 2.0, 3.0, 4.0, 5.0, 10.0), 1e23
+    rng = np.random.default_rng(5)
+    law = baseline.fit_free(COMPUTE, loss := _series(rng, 1)[0])
+    tokens = 2e9 * (COMPUTE / COMPUTE[0]) ** 0.5
+    under, over = (COMPUTE[0] / COMPUTE) ** 0.05 * rng.uniform(0.08, 0.12, (2, len(COMPUTE)))
+    log_compute, log_tokens, a_under, a_over = (
+        pad([row])[0][0] for row in (np.log10(COMPUTE), np.log10(tokens), under, over)
+    )
+    mask = pad([COMPUTE])[1][0]
+    log_grid = np.linspace(np.log10(COMPUTE[0]), np.log10(1000 * C_f), 800)
+    parameters = tuple(law[name] for name in ("L_inf", "A", "alpha"))
+    fits, plain = compare(
+        "overtraining",
+        lambda: overtraining(
+            log_compute,
+            log_tokens,
+            a_under,
+            a_over,
+            mask,
+            parameters,
+            log_grid,
+            np.log10(C_f),
+            np.array(scales),
+        ),
+        lambda: [baseline.overtraining(COMPUTE, tokens, loss, under, over, law, C_f, scale) for scale in scales],
+        size=f"{len(scales)} scales, 800 budgets",
+    )
+    benchmark.extra_info.update(
+        difference=max(
+            largest_difference(10 ** np.asarray(fits.log_compute_equivalent), [fit["C_equiv"] for fit in plain]),
+            largest_difference(fits.loss, [fit["curve"] for fit in plain]),
+        ),
+        compared=len(scales),
+        failures=int(np.sum(np.asarray(fits.status) != Status.FITTED)),
+    )

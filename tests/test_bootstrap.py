@@ -1,0 +1,275 @@
+"""The bootstrap of the forecast against the reference's draws and one refit per draw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks import baseline
+from delphi_jax.batch import asymptote_grid
+from delphi_jax.fit.law import TARGETS, bootstrap_law, resampling_indices
+from delphi_jax.kernels.bootstrap import bootstrap_laws, counts_from_key
+from delphi_jax.results import BootstrapFit, StudyFit
+from delphi_jax.status import Status
+from tests.tolerances import REFERENCE, ROUNDING, assert_scores_match
+
+DRAWS = 60
+STATUS = {
+    "ok": Status.FITTED,
+    "skipped_lt3_unique": Status.TOO_FEW_POINTS,
+    "lt3_unique": Status.TOO_FEW_POINTS,
+    "fit_failed": Status.NO_GRID_VALUE_FITS,
+}
+
+
+def noisy_optima(seed: int, noise: float = 0.002) -> tuple[np.ndarray, np.ndarray]:
+    """5 to 8 optima (compute FLOPs, loss): all of one padded length."""
+    rng = np.random.default_rng(seed)
+    C = np.geomspace(3e18, 3e20, rng.integers(5, 9))
+    return C, (1.4 + 1.6 * (C / 1e20) ** -0.1) * np.exp(noise * rng.normal(size=C.size))
+
+
+def draw_indices(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, n, size=(DRAWS, n))
+
+
+def assert_draws(fit: BootstrapFit, draws: list[dict[str, Any]]) -> None:
+    """Same draws skipped for the same reason, same numbers in all others."""
+    assert [Status(int(status)) for status in fit.draw_status] == [STATUS[draw["status"]] for draw in draws]
+    ok = fit.draw_status == Status.FITTED
+    fitted = [draw for draw in draws if draw["status"] == "ok"]
+    np.testing.assert_array_equal(fit.L_inf[ok], [draw["L_inf"] for draw in fitted])
+    for name in ("A", "alpha"):
+        np.testing.assert_allclose(getattr(fit, name)[ok], [draw[name] for draw in fitted], rtol=REFERENCE)
+    assert_scores_match(fit.score[ok], [draw["score"] for draw in fitted])
+    if fitted:
+        np.testing.assert_allclose(fit.forecasts[ok], [draw["forecast"] for draw in fitted], rtol=REFERENCE)
+    for values in (fit.L_inf, fit.A, fit.alpha, fit.score, fit.forecasts):
+        assert np.isnan(values[~ok]).all()
+
+
+@pytest.fixture(scope="module")
+def golden_bootstraps(golden_numbers: dict[str, Any]) -> dict[str, BootstrapFit]:
+    """The default bootstrap of the reference's own optima."""
+    fits = {}
+    for suite in golden_numbers["quantizers"]:
+        rows = [row for row in golden_numbers["optima"] if row["quantizer"] == suite]
+        compute, loss = ([row[key] for row in rows] for key in ("C_flops", "loss_star"))
+        fits[suite] = bootstrap_law(compute, loss, series=suite)
+    return fits
+
+
+def test_every_draw_matches_the_reference(
+    golden_bootstraps: dict[str, BootstrapFit], golden_numbers: dict[str, Any]
+) -> None:
+    for suite, fit in golden_bootstraps.items():
+        expected = golden_numbers["bootstrap_n1000_seed0"][suite]
+        draws = expected["draws"]
+        np.testing.assert_array_equal(resampling_indices(7, 1000, 0), draws["idx"])
+        ok = fit.draw_status == Status.FITTED
+        assert [STATUS[status] for status in draws["status"]] == fit.draw_status.tolist()
+        assert np.flatnonzero(~ok).tolist() == expected["skipped"]
+        assert fit.count(Status.FITTED) == expected["n_ok"]
+        assert fit.count(Status.TOO_FEW_POINTS) == expected["n_skipped_lt3_unique"]
+        assert fit.count(Status.NO_GRID_VALUE_FITS) == expected["n_skipped_fit_failed"]
+        assert np.sum(fit.L_inf == 0) == expected["n_L_inf_at_zero"]
+        reference = {name: np.array(draws[name], dtype=float)[ok] for name in ("L_inf", "A", "alpha", "sse_log")}
+        np.testing.assert_array_equal(fit.L_inf[ok], reference["L_inf"])
+        np.testing.assert_allclose(fit.A[ok], reference["A"], rtol=REFERENCE)
+        np.testing.assert_allclose(fit.alpha[ok], reference["alpha"], rtol=REFERENCE)
+        assert_scores_match(fit.score[ok], reference["sse_log"])
+        assert (fit.n_grid, fit.seed, fit.n_draws) == (expected["n_grid"], 0, 1000)
+
+
+def test_percentiles_match_the_reference(
+    golden_bootstraps: dict[str, BootstrapFit], golden_fit: StudyFit, golden_numbers: dict[str, Any]
+) -> None:
+    for suite, expected in golden_numbers["bootstrap_n1000_seed0"].items():
+        for fit in (golden_bootstraps[suite], golden_fit.bootstraps[suite]):
+            assert fit.status is Status.FITTED
+            assert [float(target) for target in expected["ci_low_med_high"]] == fit.targets.tolist()
+            intervals = [[line.low, line.median, line.high] for line in fit.intervals]
+            np.testing.assert_allclose(intervals, list(expected["ci_low_med_high"].values()), rtol=REFERENCE)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_matches_one_refit_per_draw(seed: int) -> None:
+    C, L = noisy_optima(seed, noise=(0.0005, 0.003, 0.05)[seed % 3])
+    indices = draw_indices(C.size, seed)
+    fit = bootstrap_law(C, L, TARGETS, indices=indices)
+    draws = baseline.bootstrap(C, L, TARGETS, indices)
+    assert_draws(fit, draws)
+    intervals = [[line.low, line.median, line.high] for line in fit.intervals]
+    np.testing.assert_allclose(intervals, baseline.percentiles(draws), rtol=REFERENCE)
+    assert fit.seed is None
+
+
+def test_budgets_measured_twice_count_once() -> None:
+    C = np.array([1e18, 1e18, 1e19, 1e19, 1e20, 1e21])
+    L = np.array([3.0, 3.01, 2.6, 2.59, 2.3, 2.1])
+    indices = np.concatenate([draw_indices(6)[:-2], [[0, 1, 2, 3, 0, 0], [4, 1, 0, 2, 3, 1]]])
+    fit = bootstrap_law(C, L, indices=indices)
+    assert_draws(fit, baseline.bootstrap(C, L, TARGETS, indices))
+    assert fit.draw_status[-2:].tolist() == [Status.TOO_FEW_POINTS, Status.FITTED]
+
+
+def test_draws_that_cannot_be_fitted_are_counted_not_used() -> None:
+    """A rise at the end: draws that lean on it have no falling law under any asymptote."""
+    C, L = np.geomspace(1e18, 1e21, 5), np.array([2.6, 2.5, 2.4, 2.55, 2.7])
+    indices = draw_indices(5)
+    fit = bootstrap_law(C, L, indices=indices)
+    draws = baseline.bootstrap(C, L, TARGETS, indices)
+    assert_draws(fit, draws)
+    assert min(fit.count(status) for status in STATUS.values()) > 0
+    row = fit.rows()[0]
+    assert row["draws"] == DRAWS
+    assert row["skipped: no fit"] == fit.count(Status.NO_GRID_VALUE_FITS)
+    assert row["skipped: too few points"] == fit.count(Status.TOO_FEW_POINTS)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_wild_losses_match_one_refit_per_draw(seed: int) -> None:
+    """Losses that rise and fall: the exponent changes sign along the grid, and only positive ones count."""
+    rng = np.random.default_rng(seed)
+    C, L = np.geomspace(1e18, 1e21, 6), rng.uniform(1, 3, 6)
+    indices = draw_indices(6, seed)
+    fit = bootstrap_law(C, L, indices=indices)
+    assert_draws(fit, baseline.bootstrap(C, L, TARGETS, indices))
+    assert 0 < fit.count(Status.FITTED) < DRAWS
+
+
+def test_a_bootstrap_without_a_single_fit_has_a_status_and_no_numbers() -> None:
+    C = np.geomspace(1e18, 1e21, 5)
+    for L, status in (
+        (np.linspace(2, 3, 5), Status.NO_GRID_VALUE_FITS),
+        (np.linspace(2, 3, 5)[:2], Status.TOO_FEW_POINTS),
+    ):
+        fit = bootstrap_law(C[: L.size], L, indices=draw_indices(L.size))
+        assert fit.status is status
+        assert fit.count(Status.FITTED) == 0
+        assert np.isnan([[line.low, line.median, line.high] for line in fit.intervals]).all()
+
+
+def test_intervals_are_percentiles_of_the_fitted_draws() -> None:
+    C, L = noisy_optima(3, noise=0.05)
+    fit = bootstrap_law(C, L, (1e22,), indices=draw_indices(C.size), percentiles=(10, 50, 90))
+    fitted = np.sort(fit.forecasts[fit.draw_status == Status.FITTED, 0])
+    place = 0.1 * (fitted.size - 1)
+    low = fitted[int(place)] + (place % 1) * (fitted[int(place) + 1] - fitted[int(place)])
+    assert fit.intervals[0].low == pytest.approx(low, rel=ROUNDING)
+    assert fit.intervals[0].median == pytest.approx(np.median(fitted), rel=ROUNDING)
+
+
+def test_order_of_points_and_of_a_draw_does_not_matter() -> None:
+    C, L = noisy_optima(1)
+    indices = draw_indices(C.size)
+    rng = np.random.default_rng(1)
+    order = rng.permutation(C.size)
+    shuffled = rng.permuted(np.argsort(order)[indices], axis=1)
+    left, right = bootstrap_law(C, L, indices=indices), bootstrap_law(C[order], L[order], indices=shuffled)
+    np.testing.assert_array_equal(left.draw_status, right.draw_status)
+    np.testing.assert_array_equal(left.L_inf, right.L_inf)
+    np.testing.assert_allclose(left.forecasts, right.forecasts, rtol=100 * ROUNDING)
+
+
+def test_draws_beyond_one_chunk_are_the_same_draws() -> None:
+    """More draws than are gathered at once: blocks must not change a draw, nor lose the last one."""
+    C, L = noisy_optima(2)
+    indices = np.tile(draw_indices(C.size), (20, 1))
+    many, few = bootstrap_law(C, L, indices=indices), bootstrap_law(C, L, indices=indices[:DRAWS])
+    assert many.n_draws == 20 * DRAWS > 1024
+    np.testing.assert_allclose(many.forecasts, np.tile(few.forecasts, (20, 1)), rtol=100 * ROUNDING)
+
+
+@pytest.mark.parametrize("fill", [np.nan, 0.0, np.inf])
+def test_padding_is_invisible(fill: float) -> None:
+    C, L = noisy_optima(4)
+    n, width = C.size, 16
+    tight = bootstrap_law(C, L, indices=draw_indices(n))
+    columns = np.full((2, width), fill)
+    columns[:, :n] = np.log(C), L
+    counts = np.array([np.bincount(row, minlength=width) for row in draw_indices(n)], dtype=float)
+    counts[:, n:] = fill
+    grid = asymptote_grid(np.where(np.arange(width) < n, columns[1], 0.0), 100)
+    wide = bootstrap_laws(*columns, np.arange(width) < n, counts, grid)
+    ok = tight.draw_status == Status.FITTED
+    np.testing.assert_array_equal(wide.status, tight.draw_status)
+    np.testing.assert_array_equal(np.asarray(wide.L_inf)[ok], tight.L_inf[ok])
+    np.testing.assert_allclose(np.asarray(wide.A)[ok], tight.A[ok], rtol=100 * ROUNDING)
+
+
+def test_gradient_of_the_forecast_is_finite_and_blind_to_padding() -> None:
+    """At the chosen asymptotes, alpha is linear in log(L - L_inf): its derivative has a closed form."""
+    C, L = noisy_optima(4)
+    n, width = C.size, 8
+    mask = np.arange(width) < n
+    columns = np.full((2, width), np.nan)
+    columns[:, :n] = np.log(C), L
+    counts = np.zeros((1, width))
+    counts[0, : n - 1] = 1.0
+    counts[0, 0] = 3.0
+    grid = asymptote_grid(np.where(mask, columns[1], 0.0), 100)
+    L_inf = float(bootstrap_laws(*columns, mask, counts, grid).L_inf[0])
+
+    def exponent(loss: jax.Array) -> jax.Array:
+        return bootstrap_laws.__wrapped__(columns[0], loss, mask, counts, jnp.asarray(grid)).alpha[0]
+
+    with jax.enable_x64(True):
+        gradient = np.asarray(jax.grad(exponent)(columns[1]))
+    weight = counts[0, :n]
+    dx = np.log(C) - np.average(np.log(C), weights=weight)
+    np.testing.assert_allclose(
+        gradient[:n], -weight * dx / (np.sum(weight * dx**2) * (L - L_inf)), rtol=1e-8, atol=1e-15
+    )
+    np.testing.assert_array_equal(gradient[n:], 0.0)
+
+
+def test_draws_from_a_key_are_fair_and_reproducible() -> None:
+    key = jax.random.key(0)
+    counts = np.asarray(counts_from_key(key, n_draws=4000, n_points=7, n_padded=8))
+    np.testing.assert_array_equal(counts.sum(axis=1), 7)
+    np.testing.assert_array_equal(counts[:, 7], 0)
+    # Each count is binomial(7, 1/7): mean 1, variance 6/7; 5 standard errors on 4000 draws.
+    np.testing.assert_allclose(counts[:, :7].mean(axis=0), 1, atol=5 * np.sqrt(6 / 7 / 4000))
+    np.testing.assert_allclose(counts[:, :7].var(axis=0), 6 / 7, atol=0.1)
+    C, L = noisy_optima(0)
+    first, again, other = (bootstrap_law(C, L, draws=DRAWS, key=jax.random.key(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first.forecasts, again.forecasts)
+    assert not np.array_equal(first.forecasts, other.forecasts, equal_nan=True)
+    assert first.seed is None
+
+
+def test_a_seed_gives_the_stream_of_one_draw_after_the_other() -> None:
+    C, L = noisy_optima(0)
+    indices = baseline.bootstrap_indices(C.size, DRAWS, 5)
+    left, right = bootstrap_law(C, L, draws=DRAWS, seed=5), bootstrap_law(C, L, indices=indices)
+    np.testing.assert_array_equal(left.forecasts, right.forecasts)
+    assert left.seed == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"indices": [[0, 1, 5]]}, r"integers in \[0, 3\)"),
+        ({"indices": [[0, 1, -1]]}, r"integers in \[0, 3\)"),
+        ({"indices": [[0.0, 1.0, 2.0]]}, r"integers in \[0, 3\)"),
+        ({"indices": [0, 1, 2]}, r"shape \[draws, 3\], got shape \(3,\)"),
+        ({"indices": [[0, 1]]}, r"shape \[draws, 3\], got shape \(1, 2\)"),
+        ({"indices": np.empty((0, 3), dtype=int)}, "at least one draw"),
+        ({"draws": 0}, "at least one draw"),
+        ({"draws": 0, "key": jax.random.key(0)}, "at least one draw"),
+        ({"n_grid": 1}, "n_grid must be at least 2"),
+    ],
+)
+def test_refuses_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        bootstrap_law([1e18, 1e19, 1e20], [3.0, 2.5, 2.2], **arguments)
+
+
+def test_refuses_a_series_without_points() -> None:
+    with pytest.raises(ValueError, match="no points to resample"):
+        bootstrap_law([], [])
