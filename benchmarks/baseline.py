@@ -102,7 +102,7 @@ def fit_at(C: ArrayLike, L: ArrayLike, L_inf: float) -> tuple[float, float, floa
     exponent that is not finite and positive.
     """
     C, L = np.asarray(C, dtype=float), np.asarray(L, dtype=float)
-    if len(np.unique(C)) < 2 or np.any(L <= L_inf):
+    if len(np.unique(C)) < 2 or np.any(L_inf >= L):
         return None
     log_C, log_excess = np.log(C), np.log(L - L_inf)
     slope, log_A = np.polyfit(log_C, log_excess, 1)

@@ -1,6 +1,6 @@
 """``python -m delphi_jax``: the same as the ``delphi-jax`` command."""
 
-from delphi_jax.cli import main
+from delphi_jax.cli import command
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(command())

@@ -9,6 +9,7 @@ out of JAX's cache serialises without its code, so that cache stays off.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import pickle
@@ -21,16 +22,15 @@ import numpy as np
 from jax.experimental import serialize_executable
 
 import delphi_jax
-from delphi_jax.kernels.precision import run_kernels_with
+from delphi_jax.kernels.precision import OLD_EMITTERS, run_kernels_with
 from delphi_jax.whole import write_whole
 
 __all__ = ["keep_programs"]
 
 # For a study, compiling takes far longer than running. XLA's older emitters compile in two thirds of the time, and
 # without optimisation in a fifth, at two to eight times the run time: worth it where a kernel runs for milliseconds.
-_OLD_EMITTERS = {"xla_cpu_use_fusion_emitters": False}
-_UNOPTIMISED = _OLD_EMITTERS | {"xla_backend_optimization_level": 0}
-_OPTIONS = {"fit_processes": _OLD_EMITTERS | {"xla_backend_optimization_level": 1}, "partial_dependence": {}}
+_UNOPTIMISED = OLD_EMITTERS | {"xla_backend_optimization_level": 0}
+_OPTIONS = {"fit_processes": OLD_EMITTERS | {"xla_backend_optimization_level": 1}, "partial_dependence": {}}
 """XLA's options on CPU for the kernels that run longer; all others are :data:`_UNOPTIMISED`."""
 
 
@@ -41,6 +41,9 @@ def keep_programs(folder: Path) -> None:
     reader, so it is made for its owner alone. Raises OSError where it cannot be made.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    owner = folder.stat()
+    if os.name == "posix" and (owner.st_uid != os.getuid() or owner.st_mode & 0o022):
+        raise PermissionError(errno.EPERM, "others can write to it: give a folder that is yours alone", str(folder))
     jax.config.update("jax_enable_compilation_cache", False)
     run_kernels_with(_Programs(folder))
 

@@ -172,7 +172,7 @@ def test_no_name_leads_out_of_the_folder(tmp_path, name):
 
 
 def test_unknown_format(tmp_path):
-    with pytest.raises(ValueError, match="gif.*choose from json, html, png, svg, pdf"):
+    with pytest.raises(ValueError, match=r"gif.*choose from json, html, png, svg, pdf"):
         write_figures({"a": picture()}, tmp_path, ["json", "gif"])
 
 

@@ -97,7 +97,7 @@ def test_kernels_give_the_same_numbers_to_a_caller_in_float64(name: str) -> None
 def test_one_trace_per_shape(name: str) -> None:
     """Other values of the same shapes must not compile again, whatever the caller's precision."""
     kernel = KERNELS[name]
-    jitted = inspect.getclosurevars(kernel).nonlocals["jitted"]
+    jitted = inspect.getclosurevars(kernel).nonlocals["jitted"]()
     kernel(*calls(0)[kernel])
     before = jitted._cache_size()
     assert before > 0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -32,6 +35,8 @@ _V_BOUNDS = (0.1, 20.0)
 _X0_MARGIN = 2.0
 _LEAST_AMPLITUDE = 0.05
 _HIGHEST = 1.0
+_LEAST_PART = 100
+"""Problems that are worth a thread."""
 _PATIENT = 20 * kernel.LONG
 """Evaluations for the few problems that do not converge in the usual number."""
 _PARAMETERS = ("k", "x0", "v", "ceiling")
@@ -82,13 +87,13 @@ def fit_richards_curves(problems: Sequence[RichardsProblem]) -> list[RichardsFit
         v=(_V_BOUNDS[0] * full, _V_BOUNDS[1] * full),
         amplitude=(np.array([low for low, _ in amplitude]), np.array([high for _, high in amplitude])),
     )
-    curves = jax.device_get(kernel.fit_richards(x, y, mask, floor, bounds, np.asarray(kernel.LONG)))
+    curves = _side_by_side((x, y, mask, floor, bounds), kernel.LONG)
     slow = np.flatnonzero(curves.status == Status.NOT_CONVERGED)
     if slow.size:
         # A flat, bent valley can take thousands of steps: only these problems, padded to few shapes, go on.
         again = np.resize(slow, min(len(problems), padded_length([slow.size])))
         inputs = jax.tree.map(lambda field: field[again], (x, y, mask, floor, bounds))
-        longer = jax.device_get(kernel.fit_richards(*inputs, np.asarray(_PATIENT)))
+        longer = _side_by_side(inputs, _PATIENT)
         curves = kernel.RichardsCurve(*(field.copy() for field in curves))
         for field, new in zip(curves, longer, strict=True):
             field[again] = new
@@ -96,6 +101,22 @@ def fit_richards_curves(problems: Sequence[RichardsProblem]) -> list[RichardsFit
         _curve(problem, *point, kernel.RichardsCurve(*(field[i] for field in curves)))
         for i, (problem, point) in enumerate(zip(problems, points, strict=True))
     ]
+
+
+def _side_by_side(inputs: tuple[Any, ...], budget: int) -> kernel.RichardsCurve:
+    """The kernel on a batch of problems, large batches in equal parts on all processors."""
+    n = len(inputs[0])
+    parts = max(1, min(os.cpu_count() or 1, n // _LEAST_PART)) if jax.default_backend() == "cpu" else 1
+    size = -(-n // parts)
+
+    def run(part: int) -> kernel.RichardsCurve:
+        # The last part is filled up with its own first problems, so that one program serves all.
+        own = np.resize(np.arange(part * size, min((part + 1) * size, n)), size)
+        return jax.device_get(kernel.fit_richards(*jax.tree.map(lambda f: f[own], inputs), np.asarray(budget)))
+
+    with ThreadPoolExecutor(parts) as pool:
+        results = list(pool.map(run, range(parts)))
+    return kernel.RichardsCurve(*(np.concatenate(fields)[:n] for fields in zip(*results, strict=True)))
 
 
 def _checked(problem: RichardsProblem) -> tuple[Floats, Floats]:

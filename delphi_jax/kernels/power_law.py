@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from delphi_jax.kernels.chunks import in_chunks
 from delphi_jax.kernels.precision import jit64
 from delphi_jax.status import Status
 
@@ -23,6 +24,9 @@ __all__ = [
     "log_line",
     "power_law_profile",
 ]
+
+
+_CHUNK = 64
 
 
 class Line(NamedTuple):
@@ -109,7 +113,7 @@ def fit_free_laws(log_compute: jax.Array, loss: jax.Array, mask: jax.Array, grid
 
     ``log_compute`` = log C, ``loss``, ``mask``: [B, P]; ``grid``: [B, G] candidate asymptotes, ascending.
     """
-    return jax.vmap(_fit_free)(log_compute, loss, mask, grid)
+    return in_chunks(_fit_free, _CHUNK, log_compute, loss, mask, grid)
 
 
 @jit64()

@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from delphi_jax.kernels.chunks import in_chunks
 from delphi_jax.kernels.linalg import invert
-from delphi_jax.kernels.precision import jit64
+from delphi_jax.kernels.precision import OLD_EMITTERS, jit64
 from delphi_jax.status import Status
 
 __all__ = ["BOUNDS", "JITTER", "Process", "fit_processes", "matern52", "squared_distances"]
@@ -45,6 +46,7 @@ _GAIN = 1e-13
 """Converged where a full Newton step promises less log likelihood than this."""
 _ROUNDING = 1e-7
 """Promised gain below which a full step is taken unseen: rounding hides whether the likelihood rose."""
+_CHUNK = 4
 _FLAT = 1e-12
 """Curvature that counts as none."""
 _MIN_TRIALS = 3
@@ -229,11 +231,12 @@ def _fit(features: jax.Array, y: jax.Array, mask: jax.Array, likeliest: jax.Arra
     )
 
 
-@jit64()
+@jit64(cpu_options=OLD_EMITTERS)
 def fit_processes(features: jax.Array, y: jax.Array, mask: jax.Array, likeliest: jax.Array | bool = False) -> Process:
     """All cells at once: standardised ``features`` [B, N, F], raw loss ``y`` [B, N], ``mask`` [B, N].
 
     ``likeliest`` [] follows the mode that nearly interpolates the trials where it is the likelier one; otherwise the
     broad mode is followed and the other one reported.
     """
-    return jax.vmap(_fit, in_axes=(0, 0, 0, None))(features, y, mask, jnp.asarray(likeliest))
+    likeliest = jnp.asarray(likeliest)
+    return in_chunks(lambda *cell: _fit(*cell, likeliest), _CHUNK, features, y, mask)

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from delphi_jax.kernels.chunks import in_chunks
 from delphi_jax.kernels.linalg import solve
 from delphi_jax.kernels.precision import jit64
 from delphi_jax.status import Status
@@ -28,15 +29,16 @@ REFERENCE_START = (5.0, 1.0)
 _FLAT_START = (0.12, 4.0)
 """k and v of a curve that hardly rises; its x0 is on its upper bound."""
 
-_GRID_K = np.geomspace(0.12, 45.0, 10)
+_GRID_K = np.geomspace(0.15, 40.0, 7)
 _GRID_V = np.geomspace(0.12, 18.0, 7)
-_GRID_HEIGHT = np.linspace(-0.1, 1.4, 11)
+_GRID_HEIGHT = np.linspace(-0.1, 1.3, 8)
 """Places of the half-height point, as shares of the range of x."""
 
 LONG = 400
 """Levenberg-Marquardt evaluations for the survivors, unless the caller wants more."""
 _SHORT = 70
 """The same for every start."""
+_CHUNK = 8
 _PER_ROUND = 3
 """Starts refined side by side; also the number of survivors."""
 _PATIENCE = 40
@@ -266,4 +268,5 @@ def fit_richards(
     ``budget`` [] is the number of evaluations after which a start counts as not converged. Numbers of a problem
     whose status is TOO_FEW_POINTS mean nothing.
     """
-    return jax.vmap(_fit, in_axes=(0, 0, 0, 0, 0, None))(x, y, mask, floor, bounds, jnp.asarray(budget))
+    budget = jnp.asarray(budget)
+    return in_chunks(lambda *problem: _fit(*problem, budget), _CHUNK, x, y, mask, floor, bounds)
