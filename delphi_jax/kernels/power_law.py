@@ -94,16 +94,19 @@ def _clean(log_compute: jax.Array, loss: jax.Array, mask: jax.Array) -> tuple[ja
 
 def _fit_free(log_compute: jax.Array, loss: jax.Array, mask: jax.Array, grid: jax.Array) -> PowerLaw:
     log_compute, loss = _clean(log_compute, loss, mask)
-    lines = power_law_profile(log_compute, loss, mask.astype(loss.dtype), grid)
-    best = jnp.argmin(lines.score)
+    weight = mask.astype(loss.dtype)
+    # The search needs scores alone: one pass over the logarithms, and the chosen line once more.
+    profile = power_law_profile(log_compute, loss, weight, grid).score
+    best = jnp.argmin(profile)
+    line = log_line(log_compute, loss, weight, grid[best])
     return PowerLaw(
         L_inf=grid[best],
-        A=jnp.exp(lines.log_A[best]),
-        alpha=lines.alpha[best],
-        score=lines.score[best],
+        A=jnp.exp(line.log_A),
+        alpha=line.alpha,
+        score=profile[best],
         index=best,
-        profile=lines.score,
-        status=_status(_distinct_pair(log_compute, mask), lines.score[best], _on_edge(best, grid)),
+        profile=profile,
+        status=_status(_distinct_pair(log_compute, mask), profile[best], _on_edge(best, grid)),
     )
 
 
