@@ -14,6 +14,7 @@ import hashlib
 import os
 import pickle
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,35 +57,35 @@ class _Programs:
         self._loaded: dict[tuple[Any, ...], jax.stages.Compiled] = {}
         self._world = _world()
 
-    def __call__(self, jitted: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def __call__(self, name: str, jitted: Callable[[], Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         # Executables want arrays of the very type that they were compiled for: no weakly typed numbers.
         args, kwargs = jax.tree.map(
             lambda leaf: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), (args, kwargs)
         )
         leaves, tree = jax.tree.flatten((args, kwargs))
-        key = (jitted.__name__, tree, *((leaf.shape, leaf.dtype.name) for leaf in leaves))
+        key = (name, tree, *((leaf.shape, leaf.dtype.name) for leaf in leaves))
         if key in self._loaded:
             return self._loaded[key](*args, **kwargs)
         digest = hashlib.sha256(f"{self._world}\n{key}".encode()).hexdigest()
-        path = self._folder / f"{jitted.__name__}-{digest[:32]}.program"
+        path = self._folder / f"{name}-{digest[:32]}.program"
         # A program that is absent, damaged or does not run is compiled anew: the numbers are the same.
         with contextlib.suppress(Exception):
             program = serialize_executable.deserialize_and_load(*pickle.loads(path.read_bytes()))
             result = jax.block_until_ready(program(*args, **kwargs))
             self._loaded[key] = program
             return result
-        program = self._loaded[key] = _compile(jitted, args, kwargs)
+        program = self._loaded[key] = _compile(name, jitted(), args, kwargs)
         with contextlib.suppress(Exception):
             write_whole(path, pickle.dumps(serialize_executable.serialize(program)))
         return program(*args, **kwargs)
 
 
-def _compile(jitted: Any, args: Any, kwargs: Any) -> jax.stages.Compiled:
+def _compile(name: str, jitted: Any, args: Any, kwargs: Any) -> jax.stages.Compiled:
     lowered = jitted.lower(*args, **kwargs)
     if jax.default_backend() == "cpu":
         # The options are XLA's own and may go: then the kernel compiles in the usual time.
         with contextlib.suppress(jax.errors.JaxRuntimeError):
-            return lowered.compile(compiler_options=_OPTIONS.get(jitted.__name__, _UNOPTIMISED))
+            return lowered.compile(compiler_options=_OPTIONS.get(name, _UNOPTIMISED))
     return lowered.compile()
 
 

@@ -33,9 +33,9 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     compile_one = programs._compile
 
-    def spy(jitted: object, args: object, kwargs: object) -> object:
-        names.append(jitted.__name__)
-        return compile_one(jitted, args, kwargs)
+    def spy(name: str, *rest: object) -> object:
+        names.append(name)
+        return compile_one(name, *rest)
 
     monkeypatch.setattr(programs, "_compile", spy)
     return names

@@ -15,9 +15,12 @@ R = TypeVar("R")
 
 
 class Runner(Protocol):
-    """Runs a jitted kernel in some other way than by calling it, for instance from a kept executable."""
+    """Runs a kernel in some other way than by calling it, for instance from a kept executable.
 
-    def __call__(self, jitted: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
+    ``jitted`` makes the jitted kernel, for the case that it is needed.
+    """
+
+    def __call__(self, name: str, jitted: Callable[[], Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
 
 
 _runner: Runner | None = None
@@ -64,7 +67,7 @@ def jit64(*static: str, cpu_options: Mapping[str, Any] | None = None) -> Callabl
             with jax.enable_x64(True):
                 if _runner is None or static:
                     return jitted()(*args, **kwargs)
-                return _runner(jitted(), args, kwargs)
+                return _runner(kernel.__name__, jitted, args, kwargs)
 
         return call
 
