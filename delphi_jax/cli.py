@@ -126,17 +126,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {value}")
-    return value
+    return _whole(text, least=0)
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {value}")
-    return value
+    return _whole(text, least=1)
+
+
+def _whole(text: str, least: int) -> int:
+    if not text.strip().lstrip("+-").isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
+    return int(text)
 
 
 def _add_input(parser: argparse.ArgumentParser) -> None:
@@ -208,7 +208,10 @@ def _summary(args: argparse.Namespace) -> int:
     with _progress("fitting"):
         fit = _fit(args, study, PARTS)
     if args.json:
-        print(json.dumps(fit.to_dict(), ensure_ascii=False, allow_nan=False))
+        from delphi_jax.simulate import is_simulated
+
+        said = {"simulated": any(map(is_simulated, _folders(args))), "notices": fit.notices()}
+        print(json.dumps(fit.to_dict() | said, ensure_ascii=False, allow_nan=False))
         return _OK
     _print_tables(fit)
     _print_reading(args, study, fit)
@@ -228,10 +231,11 @@ def _load(args: argparse.Namespace, tables: Collection[str] | None) -> Study:
     """The study that the options name; the default folder only where no file is given."""
     from delphi_jax.io import load_study
 
-    data = args.data
-    if data is None and args.runs is None and (args.sweep is None or (tables and "runs" in tables)):
-        data = Path("data")
-    return load_study(data, runs=args.runs, sweep=args.sweep, tables=tables)
+    if args.data is None and args.runs is None and (args.sweep is None or (tables and "runs" in tables)):
+        args.data = Path("data")
+    elif args.data is not None and (args.runs or args.sweep) and not args.data.is_dir():
+        raise InputError(f"{args.data}: no such folder; give the folder that holds the study's tables")
+    return load_study(args.data, runs=args.runs, sweep=args.sweep, tables=tables)
 
 
 def _fit(args: argparse.Namespace, study: Study, parts: Collection[str]) -> StudyFit:
@@ -269,13 +273,19 @@ def _progress(what: str) -> Iterator[None]:
 
 def _print_reading(args: argparse.Namespace, study: Study, fit: StudyFit) -> None:
     """What was read, left out and missing, and which fits need a look."""
-    _print_provenance([args.data or Path("data"), *(path.parent for path in (args.runs, args.sweep) if path)])
+    _print_provenance(_folders(args))
     _print_list(
         "Left out",
         [f"{part.table}: {part.count}, {part.reason} ({_some(part.names)})" for part in fit.skipped],
     )
     _print_list("Missing", [f"{part.table}, for {part.needed_for}: {part.how}" for part in study.missing])
     _print_list("To look at", fit.notices())
+
+
+def _folders(args: argparse.Namespace) -> list[Path]:
+    """The folders that something was read from."""
+    files = [path.parent for path in (args.runs, args.sweep) if path is not None]
+    return [*([args.data] if args.data is not None else []), *files]
 
 
 def _print_provenance(folders: Sequence[Path]) -> None:
@@ -300,8 +310,10 @@ def _print_tables(fit: StudyFit) -> None:
         tables.setdefault(title, []).extend(part.rows())
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
     for title, rows in tables.items():
-        console.print(_table(title, rows))
-        console.print()
+        # Captured, because rich ends the process itself where a pipe is closed.
+        with console.capture() as captured:
+            console.print(_table(title, rows) if rows else f"{title}: none")
+        print(captured.get())
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Any:

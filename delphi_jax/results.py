@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delphi_jax.formulas import law_loss, parabola, residual_percent, richards
-from delphi_jax.labels import view_name
+from delphi_jax.labels import ADAMH_SUITE, UNKNOWN_SUITE, view_name
 from delphi_jax.status import Status
 from delphi_jax.tables import Missing, Skipped
 from delphi_jax.text import scientific
@@ -49,6 +49,10 @@ Floats = NDArray[np.float64]
 
 FIT_DIVIDE = 5e20
 """FLOPs: budgets below are fitted, the rest held out."""
+
+
+_CELLS_SHOWN = 6
+"""Sweep cells that a sentence names before "and n more"."""
 
 
 def plain(value: Any) -> Any:
@@ -639,7 +643,9 @@ class SweepFit(Result):
         for status in Status:
             names = [cell.name for cell in self.cells if cell.status is status]
             if names and status is not Status.FITTED:
-                sentences.append(f"process of sweep cells {', '.join(names)}: {status.label}; {status.remedy}")
+                shown = ", ".join(names[:_CELLS_SHOWN])
+                more = f" and {len(names) - _CELLS_SHOWN} more" if len(names) > _CELLS_SHOWN else ""
+                sentences.append(f"process of sweep cells {shown}{more}: {status.label}; {status.remedy}")
         likelier = [cell for cell in self.cells if cell.interpolating_gain > 0]
         if likelier:
             cells = ", ".join(f"{cell.name} by {cell.interpolating_gain:.2f}" for cell in likelier)
@@ -702,20 +708,23 @@ class StudyFit(Result):
         isoflop = self.isoflop.parabolas if self.isoflop is not None else ()
         said: list[tuple[str, Status]] = [
             (
-                f"IsoFLOP parabola of {fit.suite} at {scientific(fit.bucket)} FLOPs ({len(fit.loss)} runs)",
+                f"IsoFLOP parabola of {fit.suite} at {scientific(fit.bucket)} FLOPs (runs: {len(fit.loss)})",
                 fit.status,
             )
             for fit in isoflop
         ]
         said += [(f"scaling law of {law.series}, {law.asymptote} asymptote", law.status) for law in self._laws()]
-        said += [(f"bootstrap of {fit.series}", fit.status) for fit in self.bootstraps.values()]
+        bootstraps = dict(self.bootstraps)
+        if self.seeds is not None:
+            bootstraps[self.seeds.suite] = self.seeds.bootstrap
+        said += [(f"bootstrap of {fit.series}", fit.status) for fit in bootstraps.values()]
         if self.overtraining is not None:
             said += [(f"{line.scale:.3g} times the optimal tokens", line.status) for line in self.overtraining.scales]
         for view in self.downstream:
             name = view_name(view.task, view.shot)
             said += [(f"soft-metric law of {name}", view.law.status)]
             if view.richards is None:
-                said += [(f"Richards curve of {name}", Status.TOO_FEW_POINTS)]
+                said += [(f"Richards curve of {name}", Status.NO_CURVE)]
             elif view.richards.status is Status.BOUND_HIT:
                 said += [
                     (
@@ -726,6 +735,13 @@ class StudyFit(Result):
             else:
                 said += [(f"Richards curve of {name}", view.richards.status)]
         sentences = [f"{what}: {status.label}; {status.remedy}" for what, status in said if status is not Status.FITTED]
+        if self.isoflop is not None and UNKNOWN_SUITE in self.isoflop.suites:
+            count = sum(len(fit.loss) for fit in isoflop if fit.suite == UNKNOWN_SUITE)
+            sentences.append(
+                f"{count} IsoFLOP runs belong to no known suite by their names: fitted as {UNKNOWN_SUITE!r}"
+            )
+        if self.overtraining is not None and self.overtraining.suite != ADAMH_SUITE:
+            sentences.append(f"{ADAMH_SUITE} has no law: seeds and overtraining are those of {self.overtraining.suite}")
         return sentences + (self.sweep.notices() if self.sweep is not None else [])
 
     def _laws(self) -> tuple[LawFit, ...]:

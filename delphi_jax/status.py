@@ -24,6 +24,8 @@ class Status(enum.IntEnum):
     NOT_CONVERGED = 6
     NO_DATA = 7
     NOT_REACHED = 8
+    UNDETERMINED = 9
+    NO_CURVE = 10
 
     @property
     def label(self) -> str:
@@ -43,6 +45,7 @@ class Status(enum.IntEnum):
             Status.CLIPPED_TO_EDGE,
             Status.BOUND_HIT,
             Status.CURVATURE_NOT_POSITIVE,
+            Status.UNDETERMINED,
         )
 
     def __str__(self) -> str:
@@ -73,6 +76,14 @@ _WORDS: dict[Status, tuple[str, str]] = {
     ),
     Status.NOT_CONVERGED: ("not converged", "the optimiser stopped early: do not use the numbers"),
     Status.NO_DATA: ("no data", "the table holds no usable row for it"),
+    Status.UNDETERMINED: (
+        "asymptote not determined",
+        "two budgets fit any asymptote equally well: add budgets, or pin the asymptote",
+    ),
+    Status.NO_CURVE: (
+        "no curve",
+        "the task's external table needs at least 4 models with both metrics, counting the study's own fitted runs",
+    ),
     Status.NOT_REACHED: ("not reached", "no budget on the search grid reaches the target"),
 }
 

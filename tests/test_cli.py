@@ -270,3 +270,64 @@ def test_the_default_cache_is_the_users_and_can_be_switched_off(tmp_path: Path) 
         pytest.skip("where the cache lies is asserted for Linux only")
     assert run(*arguments, **homes).returncode == 0
     assert any((tmp_path / "xdg" / "delphi_jax").iterdir())
+
+
+def edited(tmp_path: Path, edit: object) -> Path:
+    """A data folder that holds the bundled runs alone, changed by ``edit`` (list of rows to list of rows)."""
+    folder = tmp_path / "edited"
+    folder.mkdir()
+    rows = edit(json.loads((DATA / "runs.json").read_text()))
+    (folder / "runs.json").write_text(json.dumps(rows))
+    return folder
+
+
+def test_a_study_without_held_out_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = edited(tmp_path, lambda rows: [row for row in rows if "optimal" not in row["name"]])
+    assert main(["summary", "--data", str(data), "--no-cache"]) == 0
+    assert "Held-out runs: none" in capsys.readouterr().out
+    assert main(["figures", "--data", str(data), "--out", str(tmp_path / "out"), "--no-cache"]) == 0
+    assert "lucky-seeds: " in capsys.readouterr().out
+    assert written(tmp_path / "out") == RUNS_FIGURES - {"lucky-seeds"}
+
+
+def test_budgets_beyond_the_forecast(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = edited(tmp_path, lambda rows: [row | {"total_gflops": row["total_gflops"] * 1e6} for row in rows])
+    assert main(["figures", "--data", str(data), "--out", str(tmp_path / "out"), "--no-cache"]) == 0
+    assert "overtraining-forecast: " in capsys.readouterr().out
+    assert "isoflop-parabolas" in written(tmp_path / "out")
+
+
+def test_two_budgets_do_not_tell_an_asymptote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def first_two(rows: list[dict]) -> list[dict]:
+        return [row for row in rows if row["total_gflops"] < 1.2e10 or "optimal" in row["name"]]
+
+    data = edited(tmp_path, first_two)
+    assert main(["figures", "--data", str(data), "--out", str(tmp_path / "out"), "--no-cache"]) == 0
+    said = capsys.readouterr().out
+    assert "asymptote not determined" in said
+    assert "lucky-seeds: " in said
+    assert "bootstrap of Delphi Scaling Suite (AdamH): too few points" in said
+
+
+def test_runs_of_no_known_suite_are_announced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def renamed(rows: list[dict]) -> list[dict]:
+        return [row | {"name": f"run-{i}"} for i, row in enumerate(rows) if "optimal" not in row["name"]]
+
+    data = edited(tmp_path, renamed)
+    assert main(["figures", "--data", str(data), "--out", str(tmp_path / "out"), "--no-cache"]) == 0
+    assert "belong to no known suite by their names" in capsys.readouterr().out
+
+
+def test_a_mistyped_folder_is_refused_beside_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["figures", "--data", str(tmp_path / "typo"), "--in", str(DATA / "runs.json"), "--no-cache"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 1
+    assert "no such folder" in capsys.readouterr().err
+
+
+def test_a_reader_who_has_seen_enough() -> None:
+    command = [sys.executable, "-m", "delphi_jax", "summary", "--data", str(DATA), "--no-cache"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=120) == 0
+        assert process.stderr.read() == ""

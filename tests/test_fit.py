@@ -306,7 +306,7 @@ def test_humaneval_without_external_models_has_the_constant_asymptote() -> None:
     view = fit_downstream({"humaneval": evals(HUMANEVAL)}, {})[0]
     assert (view.asymptote_source, view.law.L_inf, view.richards) == ("constant", 0.2, None)
     assert view.law.fitted
-    assert view.status is Status.NO_DATA
+    assert view.status is Status.NO_CURVE
     assert np.isnan(view.forecast_hard) and np.isnan(view.saturation)
 
 

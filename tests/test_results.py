@@ -157,6 +157,7 @@ def test_every_status_has_words_and_a_remedy() -> None:
         Status.NOT_CONVERGED,
         Status.NO_DATA,
         Status.NOT_REACHED,
+        Status.NO_CURVE,
     }
 
 

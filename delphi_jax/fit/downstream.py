@@ -255,7 +255,7 @@ def _view(
     forecast_soft = float(law.loss_at(forecast_budget))
     both = law.fitted and curve is not None and curve.fitted
     forecast_hard = float(curve.predict(-forecast_soft)) if both else np.nan
-    curve_status = Status.NO_DATA if curve is None else curve.status
+    curve_status = Status.NO_CURVE if curve is None else curve.status
     status = curve_status if law.fitted else law.status
     return DownstreamFit(
         task=task.key,

@@ -15,7 +15,10 @@ from delphi_jax.results import IsoflopFit, LawFit, OvertrainingFit, Overtraining
 from delphi_jax.status import Status
 from delphi_jax.tables import RunTable, fit_runs
 
-__all__ = ["OVERTRAINING_SCALES", "fit_isoflop", "fit_overtraining"]
+__all__ = ["FORECAST_BUDGET", "OVERTRAINING_SCALES", "fit_isoflop", "fit_overtraining"]
+
+FORECAST_BUDGET = 1e23
+"""Budget of the overtraining forecast, FLOPs."""
 
 OVERTRAINING_SCALES = (0.2, 1 / 3, 0.5, 2 / 3, 2.0, 3.0, 4.0, 5.0, 10.0)
 """T/T* of the overtraining forecast."""
@@ -78,7 +81,7 @@ def fit_overtraining(
     parabolas: Sequence[ParabolaFit],
     law: LawFit,
     *,
-    forecast_budget: float = 1e23,
+    forecast_budget: float = FORECAST_BUDGET,
     scales: Sequence[float] = OVERTRAINING_SCALES,
 ) -> OvertrainingFit:
     """The overtraining forecast of one suite (methods, section 7).

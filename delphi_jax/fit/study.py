@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from delphi_jax.fit.downstream import fit_downstream
-from delphi_jax.fit.isoflop import fit_isoflop, fit_overtraining
+from delphi_jax.fit.isoflop import FORECAST_BUDGET, fit_isoflop, fit_overtraining
 from delphi_jax.fit.law import TARGETS, bootstrap_law, fit_laws, fit_shared_laws
 from delphi_jax.fit.sweep import fit_sweep
 from delphi_jax.formulas import residual_percent
@@ -138,7 +138,10 @@ def focus_suite(laws: Mapping[str, LawFit]) -> str | None:
     return ADAMH_SUITE if ADAMH_SUITE in fitted else next(iter(fitted), None)
 
 
-def _overtraining(isoflop: IsoflopFit, law: LawFit) -> OvertrainingFit:
+def _overtraining(isoflop: IsoflopFit, law: LawFit) -> OvertrainingFit | None:
+    """None where the buckets already lie beyond the forecast budget: nothing is extrapolated then."""
+    if law.compute.min() > FORECAST_BUDGET:
+        return None
     return fit_overtraining(isoflop.of(law.series), law)
 
 

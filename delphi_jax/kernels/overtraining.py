@@ -82,6 +82,8 @@ def overtraining(
         crossing = log_grid[before] + share * (log_grid[after] - log_grid[before])
         any_reached = jnp.any(reached)
         equivalent = jnp.where(any_reached, jnp.maximum(crossing, log_forecast), log_grid[-1])
-        return penalty, loss, equivalent, jnp.where(any_reached, Status.FITTED, Status.NOT_REACHED)
+        bowls = jnp.all(~mask | (curvature > 0))
+        found = jnp.where(bowls, Status.FITTED, Status.CURVATURE_NOT_POSITIVE)
+        return penalty, loss, equivalent, jnp.where(any_reached, found, Status.NOT_REACHED)
 
     return Overtraining(token_slope, token_intercept, *jax.vmap(one)(scales))

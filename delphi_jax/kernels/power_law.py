@@ -78,10 +78,17 @@ def _distinct_pair(log_compute: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.max(jnp.where(mask, log_compute, -jnp.inf)) > jnp.min(jnp.where(mask, log_compute, jnp.inf))
 
 
-def _status(enough: jax.Array, score: jax.Array, on_edge: jax.Array) -> jax.Array:
+def _status(enough: jax.Array, score: jax.Array, on_edge: jax.Array | bool, determined: jax.Array | bool) -> jax.Array:
     """``on_edge``: the best asymptote is an end of its grid, so a better one may lie beyond."""
-    fits = jnp.where(on_edge, Status.BOUND_HIT, Status.FITTED)
+    fits = jnp.where(determined, jnp.where(on_edge, Status.BOUND_HIT, Status.FITTED), Status.UNDETERMINED)
     return jnp.where(~enough, Status.TOO_FEW_POINTS, jnp.where(jnp.isfinite(score), fits, Status.NO_GRID_VALUE_FITS))
+
+
+def _distinct_triple(log_compute: jax.Array, mask: jax.Array) -> jax.Array:
+    """Whether a series has at least three distinct budgets: as many as the law with a free asymptote has parameters."""
+    low = jnp.min(jnp.where(mask, log_compute, jnp.inf))
+    high = jnp.max(jnp.where(mask, log_compute, -jnp.inf))
+    return jnp.any(mask & (log_compute > low) & (log_compute < high))
 
 
 def _on_edge(index: jax.Array, grid: jax.Array) -> jax.Array:
@@ -106,7 +113,12 @@ def _fit_free(log_compute: jax.Array, loss: jax.Array, mask: jax.Array, grid: ja
         score=profile[best],
         index=best,
         profile=profile,
-        status=_status(_distinct_pair(log_compute, mask), profile[best], _on_edge(best, grid)),
+        status=_status(
+            _distinct_pair(log_compute, mask),
+            profile[best],
+            _on_edge(best, grid),
+            _distinct_triple(log_compute, mask),
+        ),
     )
 
 
@@ -131,6 +143,8 @@ def fit_shared_law(log_compute: jax.Array, loss: jax.Array, mask: jax.Array, gri
     present = jnp.any(mask, axis=1)
     summed = jnp.sum(jnp.where(present[:, None], lines.score, 0.0), axis=0)
     best = jnp.argmin(summed)
+    # One series of three budgets is enough to tell the asymptote of all.
+    determined = jnp.any(jax.vmap(_distinct_triple)(log_compute, mask))
     n_series = loss.shape[0]
     enough = jnp.all(~present | jax.vmap(_distinct_pair)(log_compute, mask))
     return PowerLaw(
@@ -140,7 +154,7 @@ def fit_shared_law(log_compute: jax.Array, loss: jax.Array, mask: jax.Array, gri
         score=lines.score[:, best],
         index=jnp.full(n_series, best),
         profile=jnp.tile(summed, (n_series, 1)),
-        status=jnp.full(n_series, _status(enough, summed[best], _on_edge(best, grid))),
+        status=jnp.full(n_series, _status(enough, summed[best], _on_edge(best, grid), determined)),
     )
 
 
@@ -156,5 +170,5 @@ def fit_pinned_laws(log_compute: jax.Array, loss: jax.Array, mask: jax.Array, L_
         score=lines.score,
         index=jnp.full(L_inf.shape, -1),
         profile=jnp.empty((*L_inf.shape, 0)),
-        status=_status(jax.vmap(_distinct_pair)(log_compute, mask), lines.score, jnp.zeros(L_inf.shape, bool)),
+        status=_status(jax.vmap(_distinct_pair)(log_compute, mask), lines.score, False, True),
     )

@@ -26,7 +26,11 @@ def build_lucky_seeds(seeds: SeedFit | None) -> Document:
 
     Raises :class:`NothingToDraw` without a forecast to compare with.
     """
-    if seeds is None or not seeds.law.fitted or not seeds.budgets:
+    if (
+        seeds is None
+        or not (seeds.law.fitted and seeds.bootstrap.status.usable)
+        or not any(line.seeds for line in seeds.budgets)
+    ):
         raise NothingToDraw(
             "no bootstrapped forecast with held-out runs of the AdamH suite: runs.json needs IsoFLOP runs of "
             "at least 3 budgets and finished runs with 'optimal' in their names"
