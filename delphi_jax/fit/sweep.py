@@ -21,6 +21,8 @@ _TRIM_PERCENTILE = 95.0
 _LEAST = 1e-20
 """Values are floored here before the logarithm."""
 _GRID_POINTS = 80
+_SAME_MODE = 1e-4
+"""Log likelihoods closer than this are taken for the same mode."""
 
 
 def log_features(values: dict[str, Floats]) -> Floats:
@@ -133,7 +135,3 @@ def _cell(
         ),
         interpolating_gain=float(process.interpolating_log_likelihood - process.log_likelihood) if higher else 0.0,
     )
-
-
-_SAME_MODE = 1e-4
-"""Log likelihoods closer than this are taken for the same mode."""

@@ -22,7 +22,7 @@ from delphi_jax.kernels.linalg import solve
 from delphi_jax.kernels.precision import jit64
 from delphi_jax.status import Status
 
-__all__ = ["REFERENCE_START", "RichardsBounds", "RichardsCurve", "fit_richards"]
+__all__ = ["LONG", "REFERENCE_START", "RichardsBounds", "RichardsCurve", "fit_richards"]
 
 REFERENCE_START = (5.0, 1.0)
 """k and v of the reference's start; its x0 is the median of x."""
@@ -45,6 +45,7 @@ _PATIENCE = 40
 """Consecutive steps of no relative gain beyond _GAIN after which the valley counts as flat."""
 _GAIN = 1e-13
 _MIN_POINTS = 4
+"""As many as the curve has parameters."""
 _ON_BOUND = 1e-9
 """Relative distance at which a parameter counts as lying on its bound."""
 _LEAST_DAMPING = 1e-9
