@@ -38,8 +38,9 @@ _OPTIONS = {"fit_processes": OLD_EMITTERS | {"xla_backend_optimization_level": 1
 def keep_programs(folder: Path) -> None:
     """Keep the compiled kernels of this process in ``folder``, and take them from there.
 
-    Switches JAX's own compilation cache off: for a command that owns its process, not for a library. Whoever can write to ``folder`` can run code as its
-    reader, so it is made for its owner alone. Raises OSError where it cannot be made.
+    Switches JAX's own compilation cache off: for a command that owns its process, not for a library. Whoever can
+    write to ``folder`` can run code as its reader, so it is made for its owner alone. Raises OSError where it
+    cannot be made, or where others can write to it.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     owner = folder.stat()
