@@ -14,6 +14,8 @@ import hashlib
 import os
 import pickle
 import platform
+import threading
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,9 +32,12 @@ __all__ = ["keep_programs"]
 
 # For a study, compiling takes far longer than running. XLA's older emitters compile in two thirds of the time, and
 # without optimisation in a fifth, at two to eight times the run time: worth it where a kernel runs for milliseconds.
-_UNOPTIMISED = OLD_EMITTERS | {"xla_backend_optimization_level": 0}
-_OPTIONS = {"fit_processes": OLD_EMITTERS | {"xla_backend_optimization_level": 1}, "partial_dependence": {}}
-"""XLA's options on CPU for the kernels that run longer; all others are :data:`_UNOPTIMISED`."""
+# Cutting a program into parts for several threads costs more than it gains: programs are compiled side by side.
+_TOGETHER = {"xla_cpu_parallel_codegen_split_count": 1}
+_UNOPTIMISED = _TOGETHER | OLD_EMITTERS | {"xla_backend_optimization_level": 0}
+_OPTIMISED = _TOGETHER | {"xla_backend_optimization_level": 1}
+_LONG = {"summed_covariance", "partial_dependence"}
+"""Kernels that run longer than their compiling takes. Over several devices partial dependence is one program."""
 
 
 def keep_programs(folder: Path) -> None:
@@ -50,35 +55,75 @@ def keep_programs(folder: Path) -> None:
     run_kernels_with(_Programs(folder))
 
 
+class _Program:
+    """One program of a process: made once, by whichever thread wants it first."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.compiled: jax.stages.Compiled | None = None
+        self.has_run = False
+
+
 class _Programs:
     """Runs kernels from executables in memory, else on disk, else freshly compiled and kept."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._loaded: dict[tuple[Any, ...], jax.stages.Compiled] = {}
+        self._programs: dict[tuple[Any, ...], _Program] = defaultdict(_Program)
         self._world = _world()
 
     def __call__(self, name: str, jitted: Callable[[], Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        # Executables want arrays of the very type that they were compiled for: no weakly typed numbers.
-        args, kwargs = jax.tree.map(
-            lambda leaf: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), (args, kwargs)
-        )
+        args, kwargs = _typed((args, kwargs))
+        program, path = self._place(name, args, kwargs)
+        with program.lock:
+            if program.compiled is None:
+                program.compiled = _load(path)
+            # What does not run is compiled anew: the numbers are the same.
+            if program.compiled is not None and not program.has_run:
+                with contextlib.suppress(Exception):
+                    result = jax.block_until_ready(program.compiled(*args, **kwargs))
+                    program.has_run = True
+                    return result
+                program.compiled = None
+            if program.compiled is None:
+                program.compiled = _make(name, jitted(), args, kwargs, path)
+                program.has_run = True
+        return program.compiled(*args, **kwargs)
+
+    def prepare(self, name: str, jitted: Callable[[], Any], args: tuple[Any, ...]) -> None:
+        """Make or load the program of a later call whose arguments have the shapes and types of ``args``."""
+        (args,) = _typed((args,))
+        program, path = self._place(name, args, {})
+        with program.lock:
+            if program.compiled is None:
+                program.compiled = _load(path) or _make(name, jitted(), args, {}, path)
+
+    def _place(self, name: str, args: Any, kwargs: Any) -> tuple[_Program, Path]:
+        """The program of a kernel and the shapes of its arguments, and the file that keeps it."""
         leaves, tree = jax.tree.flatten((args, kwargs))
         key = (name, tree, *((leaf.shape, leaf.dtype.name) for leaf in leaves))
-        if key in self._loaded:
-            return self._loaded[key](*args, **kwargs)
         digest = hashlib.sha256(f"{self._world}\n{key}".encode()).hexdigest()
-        path = self._folder / f"{name}-{digest[:32]}.program"
-        # A program that is absent, damaged or does not run is compiled anew: the numbers are the same.
-        with contextlib.suppress(Exception):
-            program = serialize_executable.deserialize_and_load(*pickle.loads(path.read_bytes()))
-            result = jax.block_until_ready(program(*args, **kwargs))
-            self._loaded[key] = program
-            return result
-        program = self._loaded[key] = _compile(name, jitted(), args, kwargs)
-        with contextlib.suppress(Exception):
-            write_whole(path, pickle.dumps(serialize_executable.serialize(program)))
-        return program(*args, **kwargs)
+        return self._programs[key], self._folder / f"{name}-{digest[:32]}.program"
+
+
+def _typed(arguments: Any) -> Any:
+    """Executables want arrays of the very type that they were compiled for: no weakly typed numbers."""
+    return jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), arguments)
+
+
+def _load(path: Path) -> jax.stages.Compiled | None:
+    """The program kept at ``path``; None where it is absent or damaged."""
+    with contextlib.suppress(Exception):
+        return _unpack(path.read_bytes())
+    return None
+
+
+def _make(name: str, jitted: Any, args: Any, kwargs: Any, path: Path) -> jax.stages.Compiled:
+    """The program, compiled and kept at ``path`` if it can be."""
+    program = _compile(name, jitted, args, kwargs)
+    with contextlib.suppress(Exception):
+        write_whole(path, _pack(program))
+    return program
 
 
 def _compile(name: str, jitted: Any, args: Any, kwargs: Any) -> jax.stages.Compiled:
@@ -86,8 +131,21 @@ def _compile(name: str, jitted: Any, args: Any, kwargs: Any) -> jax.stages.Compi
     if jax.default_backend() == "cpu":
         # The options are XLA's own and may go: then the kernel compiles in the usual time.
         with contextlib.suppress(jax.errors.JaxRuntimeError):
-            return lowered.compile(compiler_options=_OPTIONS.get(name, _UNOPTIMISED))
+            return lowered.compile(compiler_options=_OPTIMISED if name in _LONG else _UNOPTIMISED)
     return lowered.compile()
+
+
+def _pack(program: jax.stages.Compiled) -> bytes:
+    """``program`` with the devices that it runs on, which its serialised form does not name."""
+    devices = [device.id for device in program.runtime_executable().local_devices()]
+    return pickle.dumps((devices, serialize_executable.serialize(program)))
+
+
+def _unpack(kept: bytes) -> jax.stages.Compiled:
+    ids, program = pickle.loads(kept)
+    local = {device.id: device for device in jax.local_devices()}
+    devices = [local[number] for number in ids]
+    return serialize_executable.deserialize_and_load(*program, devices[0].client, devices)
 
 
 def _world() -> str:

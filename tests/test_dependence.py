@@ -155,7 +155,7 @@ def test_gradients_match_differences_and_vanish_on_padding() -> None:
     mask = np.arange(width)[None] < 6
 
     def total(features: jax.Array, loss: jax.Array) -> jax.Array:
-        fits = partial_dependence.__wrapped__(features, loss, mask, jnp.array([1.5]), jnp.array([0.05]), grid[None])
+        fits = partial_dependence(features, loss, mask, jnp.array([1.5]), jnp.array([0.05]), grid[None])
         return jnp.sum(fits.mean) + jnp.sum(fits.sd)
 
     with jax.enable_x64(True):

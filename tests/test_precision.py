@@ -16,11 +16,11 @@ import pytest
 
 from delphi_jax.batch import asymptote_grid
 from delphi_jax.kernels.bootstrap import bootstrap_laws, counts_from_key
-from delphi_jax.kernels.dependence import partial_dependence
+from delphi_jax.kernels.dependence import averaged_process, summed_covariance
 from delphi_jax.kernels.overtraining import overtraining
 from delphi_jax.kernels.parabola import fit_parabolas
 from delphi_jax.kernels.power_law import fit_free_laws, fit_pinned_laws, fit_shared_law
-from delphi_jax.kernels.precision import jit64
+from delphi_jax.kernels.precision import OLD_EMITTERS, jit64
 from delphi_jax.kernels.process import fit_processes
 from delphi_jax.kernels.richards import RichardsBounds, fit_richards
 
@@ -53,7 +53,8 @@ def calls(seed: int) -> dict[Any, tuple[Any, ...]]:
         ),
         fit_richards: (x, 0.9 * x**2, mask, 0 * unit, bounds),
         fit_processes: (X, loss, mask),
-        partial_dependence: (X, loss, mask, unit, 0.1 * unit, np.tile(np.linspace(-1, 1, 4), (2, 2, 1))),
+        summed_covariance: (X, mask, unit, np.tile(np.linspace(-1, 1, 4), (2, 2, 1))),
+        averaged_process: (X, loss, mask, unit, 0.1 * unit, rng.uniform(0, 8, (2, 2, 4, 8))),
         overtraining: (
             18 + 2 * x[0],
             10 + x[0],
@@ -119,6 +120,22 @@ def test_a_kernel_is_traced_once_per_shape_and_static_argument() -> None:
         assert kernel(x, n=n).dtype == np.float64
     assert traced == [((3,), 2, np.float64), ((4,), 2, np.float64), ((3,), 3, np.float64)]
     assert kernel.__name__ == "kernel"
+
+
+def test_a_kernel_within_a_program_is_a_part_of_it() -> None:
+    """Whatever its own compiler options, which XLA takes for whole programs only."""
+
+    @jit64(cpu_options=OLD_EMITTERS)
+    def inner(x: jax.Array) -> jax.Array:
+        return jnp.sin(x) * jnp.ones(())
+
+    values = np.linspace(0, 1, 5)
+    with jax.enable_x64(True):
+        sine, cosine = jax.jit(inner)(values), jax.vmap(jax.grad(inner))(values)
+    np.testing.assert_allclose(sine, np.sin(values), rtol=1e-15)
+    np.testing.assert_allclose(cosine, np.cos(values), rtol=1e-15)
+    with pytest.raises(TypeError, match="inner computes in float64"):
+        jax.jit(inner)(values)
 
 
 def test_key_draws_count_in_float64() -> None:

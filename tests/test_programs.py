@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -12,6 +13,7 @@ import pytest
 
 from delphi_jax import programs
 from delphi_jax.fit.law import fit_law
+from delphi_jax.kernels.power_law import fit_free_laws
 from delphi_jax.kernels.precision import run_kernels_with
 from delphi_jax.results import LawFit
 
@@ -111,3 +113,49 @@ def test_a_program_that_loads_but_does_not_run_is_compiled_anew(
     programs.keep_programs(folder)
     assert numbers(fit_law(COMPUTE, LOSS)) == sound
     assert compiled == ["fit_free_laws"] * 2
+
+
+def test_a_prepared_program_is_ready_and_made_once(folder: Path, compiled: list[str]) -> None:
+    log_compute, mask = np.log(COMPUTE)[None], np.ones((1, 5), dtype=bool)
+    grid = np.linspace(0, 1.2, 50)[None]
+    fit_free_laws.prepare(log_compute, LOSS[None], mask, grid)
+    assert compiled == []
+    plain = fit_free_laws(log_compute, LOSS[None], mask, grid)
+    programs.keep_programs(folder)
+    with ThreadPoolExecutor() as pool:
+        for _ in range(4):
+            pool.submit(fit_free_laws.prepare, log_compute, LOSS[None], mask, np.empty_like(grid))
+        calls = [pool.submit(fit_free_laws, log_compute, LOSS[None], mask, grid) for _ in range(4)]
+    assert compiled == ["fit_free_laws"]
+    programs.keep_programs(folder)
+    fit_free_laws.prepare(log_compute, LOSS[None], mask, grid)
+    loaded = fit_free_laws(log_compute, LOSS[None], mask, grid)
+    assert compiled == ["fit_free_laws"]
+    for laws in (loaded, *(call.result() for call in calls)):
+        np.testing.assert_allclose(laws.alpha, plain.alpha, rtol=1e-12)
+
+
+def test_what_was_prepared_but_does_not_run_is_compiled_anew(
+    folder: Path, compiled: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs.keep_programs(folder)
+    arguments = np.log(COMPUTE)[None], LOSS[None], np.ones((1, 5), dtype=bool), np.linspace(0, 1.2, 50)[None]
+    sound = fit_free_laws(*arguments)
+
+    def broken(*_: object, **__: object) -> None:
+        raise jax.errors.JaxRuntimeError("NOT_FOUND: function not found")
+
+    monkeypatch.setattr(programs, "_load", lambda _: broken)
+    programs.keep_programs(folder)
+    fit_free_laws.prepare(*arguments)
+    np.testing.assert_array_equal(fit_free_laws(*arguments).alpha, sound.alpha)
+    assert compiled == ["fit_free_laws"] * 2
+
+
+def test_a_kernel_within_a_program_is_not_kept_apart(folder: Path, compiled: list[str]) -> None:
+    arguments = np.log(COMPUTE)[None], LOSS[None], np.ones((1, 5), dtype=bool), np.linspace(0, 1.2, 50)[None]
+    plain = fit_free_laws(*arguments)
+    programs.keep_programs(folder)
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(jax.jit(fit_free_laws)(*arguments).alpha, plain.alpha, rtol=1e-12)
+    assert compiled == []

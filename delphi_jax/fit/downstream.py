@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
@@ -16,6 +13,7 @@ from delphi_jax.batch import pad, padded_length
 from delphi_jax.fit.law import fit_laws
 from delphi_jax.formulas import richards_inverse
 from delphi_jax.kernels import richards as kernel
+from delphi_jax.kernels.chunks import on_all_devices
 from delphi_jax.labels import view_name
 from delphi_jax.results import FIT_DIVIDE, DownstreamFit, Floats, LawFit, RichardsFit
 from delphi_jax.status import Status
@@ -36,8 +34,6 @@ _V_BOUNDS = (0.1, 20.0)
 _X0_MARGIN = 2.0
 _LEAST_AMPLITUDE = 0.05
 _HIGHEST = 1.0
-_LEAST_PART = 100
-"""Problems that are worth a thread."""
 _PATIENT = 20 * kernel.LONG
 """Evaluations for the few problems that do not converge in the usual number."""
 _PARAMETERS = ("k", "x0", "v", "ceiling")
@@ -88,13 +84,14 @@ def fit_richards_curves(problems: Sequence[RichardsProblem]) -> list[RichardsFit
         v=(_V_BOUNDS[0] * full, _V_BOUNDS[1] * full),
         amplitude=(np.array([low for low, _ in amplitude]), np.array([high for _, high in amplitude])),
     )
-    curves = _side_by_side((x, y, mask, floor, bounds), kernel.LONG)
+    inputs = (x, y, mask, floor, bounds)
+    curves = on_all_devices(kernel.fit_richards, kernel.CHUNK, *inputs, np.asarray(kernel.LONG))
     slow = np.flatnonzero(curves.status == Status.NOT_CONVERGED)
     if slow.size:
         # A flat, bent valley can take thousands of steps: only these problems, padded to few shapes, go on.
         again = np.resize(slow, min(len(problems), padded_length([slow.size])))
-        inputs = jax.tree.map(lambda field: field[again], (x, y, mask, floor, bounds))
-        longer = _side_by_side(inputs, _PATIENT)
+        inputs = jax.tree.map(lambda field: field[again], inputs)
+        longer = on_all_devices(kernel.fit_richards, kernel.CHUNK, *inputs, np.asarray(_PATIENT))
         curves = kernel.RichardsCurve(*(field.copy() for field in curves))
         for field, new in zip(curves, longer, strict=True):
             field[again] = new
@@ -102,22 +99,6 @@ def fit_richards_curves(problems: Sequence[RichardsProblem]) -> list[RichardsFit
         _curve(problem, *point, kernel.RichardsCurve(*(field[i] for field in curves)))
         for i, (problem, point) in enumerate(zip(problems, points, strict=True))
     ]
-
-
-def _side_by_side(inputs: tuple[Any, ...], budget: int) -> kernel.RichardsCurve:
-    """The kernel on a batch of problems, large batches in equal parts on all processors."""
-    n = len(inputs[0])
-    parts = max(1, min(os.cpu_count() or 1, n // _LEAST_PART)) if jax.default_backend() == "cpu" else 1
-    size = -(-n // parts)
-
-    def run(part: int) -> kernel.RichardsCurve:
-        # The last part is filled up with its own first problems, so that one program serves all.
-        own = np.resize(np.arange(part * size, min((part + 1) * size, n)), size)
-        return jax.device_get(kernel.fit_richards(*jax.tree.map(lambda f: f[own], inputs), np.asarray(budget)))
-
-    with ThreadPoolExecutor(parts) as pool:
-        results = list(pool.map(run, range(parts)))
-    return kernel.RichardsCurve(*(np.concatenate(fields)[:n] for fields in zip(*results, strict=True)))
 
 
 def _checked(problem: RichardsProblem) -> tuple[Floats, Floats]:

@@ -1,30 +1,109 @@
-"""Batches in chunks that fit a processor's caches."""
+"""Batches in chunks that fit a processor's caches, and batches spread over all devices of this process."""
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
-__all__ = ["in_chunks"]
+from delphi_jax.kernels.precision import jit64
+
+__all__ = ["in_chunks", "on_all_devices"]
+
+_WORTH_A_THREAD = 12
+"""Chunks that repay a thread of their own."""
+_AXIS = "problems"
 
 
 def in_chunks(kernel: Callable[..., Any], size: int, *batches: Any) -> Any:
-    """``vmap(kernel)(*batches)``; on CPU ``size`` problems at a time.
+    """``kernel(*batches)``, on CPU ``size`` problems at a time; ``kernel`` takes and gives batches.
 
     A chunk's arrays stay in the caches, and its loops end with its own slowest problem instead of the slowest of all.
     Accelerators take the whole batch at once. The last chunk is filled up with copies of the last problem.
     """
     n = jax.tree.leaves(batches)[0].shape[0]
     if n <= size or jax.default_backend() != "cpu":
-        return jax.vmap(kernel)(*batches)
+        return kernel(*batches)
     n_chunks = -(-n // size)
+    missing = n_chunks * size - n
 
     def split(leaf: jax.Array) -> jax.Array:
-        filled = jnp.pad(leaf, [(0, n_chunks * size - n)] + [(0, 0)] * (leaf.ndim - 1), mode="edge")
-        return filled.reshape(n_chunks, size, *leaf.shape[1:])
+        filled = jnp.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1), mode="edge") if missing else leaf
+        return jnp.reshape(filled, (n_chunks, size, *leaf.shape[1:]))
 
-    results = jax.lax.map(lambda chunk: jax.vmap(kernel)(*chunk), jax.tree.map(split, batches))
-    return jax.tree.map(lambda leaf: leaf.reshape(n_chunks * size, *leaf.shape[2:])[:n], results)
+    def join(leaf: jax.Array) -> jax.Array:
+        joined = leaf.reshape(n_chunks * size, *leaf.shape[2:])
+        return joined[:n] if missing else joined
+
+    return jax.tree.map(join, jax.lax.map(lambda chunk: kernel(*chunk), jax.tree.map(split, batches)))
+
+
+def on_all_devices(kernel: Callable[..., Any], size: int, *arguments: Any) -> Any:
+    """``jax.device_get(kernel(*arguments))`` with the problems spread over all local devices.
+
+    ``kernel`` is decorated by ``jit64``, or calls such kernels, and treats its problems apart from one another;
+    ``arguments`` are trees of NumPy arrays, [B, ...], or without axes and then the same for all problems.
+
+    Every device takes the same whole number of chunks of ``size`` problems, filled up with copies of the last
+    problem. On CPU a chunk is computed as on one device, so that the numbers do not depend on how many there are. A
+    single chunk stays on one device, which is faster; a default device that the caller has set takes the whole batch.
+    Filling up and cutting back are done here, outside the program: its devices exchange nothing and never wait.
+
+    A large batch on the only device of a CPU is cut likewise, and its parts run side by side in threads.
+    """
+    n = next(len(leaf) for leaf in jax.tree.leaves(arguments) if np.ndim(leaf))
+    n_chunks = -(-n // size)
+    devices = jax.local_devices() if jax.config.jax_default_device is None else []
+    spread = len(devices) > 1
+    if spread:
+        workers = len(devices)
+    else:
+        workers = min(os.cpu_count() or 1, n_chunks // _WORTH_A_THREAD) if _only_cpu(devices) else 1
+    share = -(-n_chunks // max(1, workers))
+    parts = -(-n_chunks // share)
+    length = share * size
+    if parts * length != n and n > size:
+        arguments = _batched(lambda leaf: leaf[np.minimum(np.arange(parts * length), n - 1)], arguments)
+    if parts == 1:
+        return jax.tree.map(lambda leaf: leaf[:n], jax.device_get(kernel(*arguments)))
+    if spread:
+        results = jax.device_get(_sharded(kernel, tuple(devices[:parts]))(*arguments))
+        return jax.tree.map(lambda leaf: leaf[:n], results)
+
+    def run(part: int) -> Any:
+        own = slice(part * length, (part + 1) * length)
+        return jax.device_get(kernel(*_batched(lambda leaf: leaf[own], arguments)))
+
+    with ThreadPoolExecutor(parts) as pool:
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n], *pool.map(run, range(parts)))
+
+
+def _only_cpu(devices: list[jax.Device]) -> bool:
+    return len(devices) == 1 and devices[0].platform == "cpu"
+
+
+def _batched(change: Callable[[Any], Any], arguments: Any) -> Any:
+    """``arguments`` with every leaf that has a batch axis changed."""
+    return jax.tree.map(lambda leaf: change(np.asarray(leaf)) if np.ndim(leaf) else leaf, arguments)
+
+
+@functools.cache
+def _sharded(kernel: Any, devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
+    """``kernel`` as one program in which every device runs it on its own part of the batch."""
+    mesh = Mesh(np.array(devices), (_AXIS,))
+
+    def sharded(*arguments: Any) -> Any:
+        specs = jax.tree.map(lambda leaf: PartitionSpec(_AXIS) if leaf.ndim else PartitionSpec(), arguments)
+        # Loops start from constants and end apart on every device, which the check of replication does not allow.
+        spread = jax.shard_map(kernel, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(_AXIS), check_vma=False)
+        return spread(*arguments)
+
+    sharded.__name__ = kernel.__name__
+    return jit64(cpu_options=getattr(kernel, "cpu_options", None))(sharded)

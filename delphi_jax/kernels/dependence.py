@@ -19,12 +19,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from delphi_jax.kernels.linalg import inverse_factor
 from delphi_jax.kernels.precision import jit64
 from delphi_jax.kernels.process import JITTER, matern52, squared_distances
 
-__all__ = ["Dependence", "partial_dependence"]
+__all__ = ["Dependence", "averaged_process", "partial_dependence", "prepare_partial_dependence", "summed_covariance"]
 
 
 class Dependence(NamedTuple):
@@ -34,43 +35,65 @@ class Dependence(NamedTuple):
     sd: jax.Array
 
 
-def _cell(
+def _without_own(features: jax.Array) -> jax.Array:
+    """[B, F, N, N] squared distances between the trials, each feature left out in turn."""
+    columns = jnp.swapaxes(features, 1, 2)
+    own = (columns[:, :, :, None] - columns[:, :, None, :]) ** 2
+    # Rounding may leave tiny negatives.
+    return jnp.maximum(jnp.sum(own, axis=1, keepdims=True) - own, 0.0)
+
+
+@jit64()
+def summed_covariance(features: jax.Array, mask: jax.Array, length_scale: jax.Array, grid: jax.Array) -> jax.Array:
+    """n*kbar [B, F, Q, N] of every feature and grid value with every trial; see :func:`partial_dependence`.
+
+    Nearly all of the work, and a program of its own: this one is worth compiling for speed.
+    """
+    features = jnp.where(mask[:, :, None], features, 0.0)
+    others, columns = _without_own(features), jnp.swapaxes(features, 1, 2)
+    length = length_scale[:, None, None, None]
+
+    def add(i: jax.Array, total: jax.Array) -> jax.Array:
+        row = jax.lax.dynamic_index_in_dim(others, i, axis=2)
+        present = jax.lax.dynamic_index_in_dim(mask, i, axis=1)[:, :, None, None]
+        distance2 = row + (grid[:, :, :, None] - columns[:, :, None, :]) ** 2
+        return total + jnp.where(present, matern52(distance2, length), 0.0)
+
+    n_padded = mask.shape[1]
+    return jax.lax.fori_loop(0, n_padded, add, jnp.zeros((*grid.shape, n_padded)))
+
+
+@jit64()
+def averaged_process(
     features: jax.Array,
     y: jax.Array,
     mask: jax.Array,
     length_scale: jax.Array,
     noise: jax.Array,
-    grid: jax.Array,
+    summed: jax.Array,
 ) -> Dependence:
-    """One cell: ``features`` [N, F], ``y`` and ``mask`` [N], ``grid`` [F, Q]."""
-    n_padded, n_features = features.shape
-    features, y = jnp.where(mask[:, None], features, 0.0), jnp.where(mask, y, 0.0)
-    n = jnp.maximum(jnp.sum(mask), 1)
-    pair = mask[:, None] & mask[None, :]
-    distance2 = squared_distances(features)
-    covariance = jnp.where(pair, matern52(distance2, length_scale), 0.0)
-    factor = inverse_factor(covariance + jnp.diag(jnp.where(mask, noise + JITTER, 1.0)))
-    weights = (factor @ y) @ factor
+    """Mean and deviation from ``summed`` [B, F, Q, N] covariances; see :func:`partial_dependence`."""
+    features, y = jnp.where(mask[:, :, None], features, 0.0), jnp.where(mask, y, 0.0)
+    n = jnp.maximum(jnp.sum(mask, axis=1), 1)[:, None]
+    pair = mask[:, None, :, None] & mask[:, None, None, :]
+    length = length_scale[:, None, None, None]
+    prior = jnp.sum(jnp.where(pair, matern52(_without_own(features), length), 0.0), axis=(2, 3)) / n**2
+    prior = prior + noise[:, None] / n
+    distance2 = squared_distances(features)[:, None]
+    covariance = jnp.where(pair, matern52(distance2, length), 0.0)[:, 0]
+    diagonal = jnp.where(mask, noise[:, None] + JITTER, 1.0)
+    factor = inverse_factor(covariance + jnp.eye(mask.shape[1]) * diagonal[:, :, None])
 
-    # [F, N, N] squared distances without feature j; rounding may leave tiny negatives.
-    own = (features.T[:, :, None] - features.T[:, None, :]) ** 2
-    others = jnp.maximum(distance2 - own, 0.0)
-    prior = jnp.sum(jnp.where(pair, matern52(others, length_scale), 0.0), axis=(1, 2)) / n**2 + noise / n
-
-    shifted = (grid[:, :, None] - features.T[:, None, :]) ** 2
-
-    def add(i: jax.Array, total: jax.Array) -> jax.Array:
-        row = jax.lax.dynamic_index_in_dim(others, i, axis=1, keepdims=False)
-        return total + jnp.where(mask[i], matern52(row[:, None, :] + shifted, length_scale), 0.0)
-
-    zeros = jnp.zeros((n_features, grid.shape[1], n_padded))
-    cross = jnp.where(mask, jax.lax.fori_loop(0, n_padded, add, zeros) / n, 0.0)
-    whitened = cross @ factor.T
-    variance = prior[:, None] - jnp.sum(whitened**2, axis=2)
-    return Dependence(cross @ weights, jnp.sqrt(jnp.maximum(variance, 0.0)))
+    cross = jnp.where(mask[:, None, None, :], summed / n[:, :, None, None], 0.0)
+    # One product per cell serves all features.
+    rows = cross.reshape(*cross.shape[:1], -1, cross.shape[-1])
+    whitened = rows @ jnp.swapaxes(factor, 1, 2)
+    white_y = jnp.sum(factor * y[:, None, :], axis=2)
+    mean = jnp.sum(whitened * white_y[:, None, :], axis=2).reshape(cross.shape[:3])
+    variance = prior[:, :, None] - jnp.sum(whitened**2, axis=2).reshape(cross.shape[:3])
+    return Dependence(mean, jnp.sqrt(jnp.maximum(variance, 0.0)))
 
 
-@jit64()
 def partial_dependence(
     features: jax.Array,
     y: jax.Array,
@@ -81,4 +104,12 @@ def partial_dependence(
 ) -> Dependence:
     """All cells at once: standardised ``features`` [B, N, F], raw loss ``y`` and ``mask`` [B, N], process
     parameters [B], standardised ``grid`` [B, F, Q]."""
-    return jax.vmap(_cell)(features, y, mask, length_scale, noise, grid)
+    summed = summed_covariance(features, mask, length_scale, grid)
+    return averaged_process(features, y, mask, length_scale, noise, summed)
+
+
+def prepare_partial_dependence(features: jax.Array, y: jax.Array, mask: jax.Array, grid: jax.Array) -> None:
+    """Get the programs of :func:`partial_dependence` ready while the processes are still being fitted."""
+    parameter = np.empty(len(y))
+    summed_covariance.prepare(features, mask, parameter, grid)
+    averaged_process.prepare(features, y, mask, parameter, parameter, np.empty((*grid.shape, y.shape[1])))

@@ -1,4 +1,4 @@
-"""Small symmetric positive definite matrices, inverted and factored in one rank-one update per row.
+"""Small symmetric positive definite matrices, inverted and factored row by row, all at once.
 
 A library call per small matrix does not batch; these loops do, on CPU and GPU alike, and their bodies are a few
 operations to compile. Axes: N rows.
@@ -11,44 +11,67 @@ import jax.numpy as jnp
 
 __all__ = ["inverse_factor", "invert", "solve"]
 
+_BLOCK = 8
+"""Rows swept at once; padded lengths are multiples of it."""
+
 
 def invert(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Inverse and log determinant of a symmetric positive definite ``matrix`` [N, N], by sweeping every row.
+    """Inverse and log determinant of symmetric positive definite ``matrix`` [..., N, N], by sweeping every row.
 
-    The sweep operator (Goodnight 1979): with u = column - e_k, subtracting u u'/pivot sweeps row and column k in one
-    rank-one update, but for a 2 on the diagonal entry, which no later step reads: the twos are taken off at the end.
+    The sweep operator (Goodnight 1979), on a block of rows K at a time, with the pivot block D and the other columns C
+    of these rows: the rest loses C' D^-1 C, rows K (and columns K likewise) become D^-1 C, and the block -D^-1. D^-1
+    is W'W with the inverse W of its Cholesky factor: as a factor of its own it would square the condition number.
+    Blocks are matrix products, which are fast however little the rest of a program is optimised; where N is no
+    multiple of their size, rows are swept one by one.
     """
-    n = matrix.shape[0]
+    n = matrix.shape[-1]
+    size = _BLOCK if n > _BLOCK and n % _BLOCK == 0 else 1
 
     def sweep(k: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         swept, log_det = carry
-        column = jax.lax.dynamic_index_in_dim(swept, k, axis=0, keepdims=False)
-        pivot = jax.lax.dynamic_index_in_dim(column, k, keepdims=False)
-        u = column - (jnp.arange(n) == k)
-        # The quotient stands on the outer axis, where it is formed once per row.
-        return swept - (u / pivot)[:, None] * u[None, :], log_det + jnp.log(pivot)
+        start = k * size
+        rows = jax.lax.dynamic_slice_in_dim(swept, start, size, axis=-2)
+        pivot = jax.lax.dynamic_slice_in_dim(rows, start, size, axis=-1)
+        others = jnp.where(jnp.arange(n) // size == k, 0.0, rows)
+        if size == 1:
+            inverse, log_pivot = 1.0 / pivot, jnp.log(pivot[..., 0, 0])
+            rows = inverse * others
+            swept = swept - jnp.swapaxes(others, -1, -2) * rows
+        else:
+            factor = inverse_factor(pivot)
+            back = jnp.swapaxes(factor, -1, -2)
+            shares = factor @ others
+            inverse, rows = back @ factor, back @ shares
+            log_pivot = -2.0 * jnp.sum(jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)), axis=-1)
+            swept = swept - jnp.swapaxes(shares, -1, -2) @ shares
+        rows = jax.lax.dynamic_update_slice_in_dim(rows, -inverse, start, axis=-1)
+        swept = jax.lax.dynamic_update_slice_in_dim(swept, rows, start, axis=-2)
+        swept = jax.lax.dynamic_update_slice_in_dim(swept, jnp.swapaxes(rows, -1, -2), start, axis=-1)
+        return swept, log_det + log_pivot
 
-    swept, log_det = jax.lax.fori_loop(0, n, sweep, (matrix, jnp.zeros((), matrix.dtype)))
-    return 2.0 * jnp.eye(n) - swept, log_det
+    swept, log_det = jax.lax.fori_loop(0, n // size, sweep, (matrix, jnp.zeros(matrix.shape[:-2], matrix.dtype)))
+    return -swept, log_det
 
 
 def solve(matrix: jax.Array, right: jax.Array) -> jax.Array:
-    """The solution of ``matrix`` [N, N] x = ``right`` [N], with the matrix scaled to a unit diagonal first."""
-    scale = jax.lax.rsqrt(jnp.diagonal(matrix))
-    return scale * (invert(matrix * scale[:, None] * scale)[0] @ (scale * right))
+    """The x of ``matrix`` [..., N, N] x = ``right`` [..., N], with the matrix scaled to a unit diagonal first."""
+    scale = jax.lax.rsqrt(jnp.diagonal(matrix, axis1=-2, axis2=-1))
+    inverse = invert(matrix * scale[..., :, None] * scale[..., None, :])[0]
+    return scale * jnp.sum(inverse * (scale * right)[..., None, :], axis=-1)
 
 
 def inverse_factor(matrix: jax.Array) -> jax.Array:
-    """The inverse W of the Cholesky factor of ``matrix`` [N, N], W matrix W' = I, by elimination."""
-    n = matrix.shape[0]
+    """The inverse W of the Cholesky factor of ``matrix`` [..., N, N], W matrix W' = I, by elimination."""
+    n = matrix.shape[-1]
 
-    def eliminate(k: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        left, right = carry
-        row = jax.lax.dynamic_index_in_dim(left, k, axis=0, keepdims=False)
-        inverse_row = jax.lax.dynamic_index_in_dim(right, k, axis=0, keepdims=False)
-        pivot = jax.lax.dynamic_index_in_dim(row, k, keepdims=False)
-        factor = jnp.where(jnp.arange(n) > k, row / pivot, 0.0)[:, None]
-        return left - factor * row, right - factor * inverse_row
+    def eliminate(k: jax.Array, both: jax.Array) -> jax.Array:
+        """One row of ``both`` [..., N, 2N]: what is left of the matrix, beside what has become of the identity."""
+        row = jax.lax.dynamic_index_in_dim(both, k, axis=-2, keepdims=False)
+        pivot = jax.lax.dynamic_index_in_dim(row, k, axis=-1)
+        factor = jnp.where(jnp.arange(n) > k, row[..., :n] / pivot, 0.0)
+        return both - factor[..., :, None] * row[..., None, :]
 
-    left, right = jax.lax.fori_loop(0, n, eliminate, (matrix, jnp.eye(n)))
-    return right / jnp.sqrt(jnp.diagonal(left))[:, None]
+    identity = jnp.broadcast_to(jnp.eye(n), matrix.shape)
+    both = jax.lax.fori_loop(0, n, eliminate, jnp.concatenate([matrix, identity], axis=-1))
+    pivots = jnp.diagonal(both, axis1=-2, axis2=-1)
+    return both[..., n:] / jnp.sqrt(pivots)[..., :, None]

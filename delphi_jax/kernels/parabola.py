@@ -17,8 +17,10 @@ from delphi_jax.formulas import parabola
 from delphi_jax.kernels.precision import jit64
 from delphi_jax.status import Status
 
-__all__ = ["Parabola", "fit_parabola", "fit_parabolas"]
+__all__ = ["CHUNK", "Parabola", "fit_parabola", "fit_parabolas"]
 
+CHUNK = 1024
+"""Groups that are worth a device: their closed form takes less time than handing them out."""
 _DISTINCT = 1e-12
 """Share of the quartic moment below which a group counts as having fewer than three distinct x."""
 

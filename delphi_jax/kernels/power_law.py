@@ -16,6 +16,7 @@ from delphi_jax.kernels.precision import jit64
 from delphi_jax.status import Status
 
 __all__ = [
+    "CHUNK",
     "Line",
     "PowerLaw",
     "fit_free_laws",
@@ -25,8 +26,8 @@ __all__ = [
     "power_law_profile",
 ]
 
-
-_CHUNK = 64
+CHUNK = 64
+"""Series computed at once."""
 
 
 class Line(NamedTuple):
@@ -128,7 +129,7 @@ def fit_free_laws(log_compute: jax.Array, loss: jax.Array, mask: jax.Array, grid
 
     ``log_compute`` = log C, ``loss``, ``mask``: [B, P]; ``grid``: [B, G] candidate asymptotes, ascending.
     """
-    return in_chunks(_fit_free, _CHUNK, log_compute, loss, mask, grid)
+    return in_chunks(jax.vmap(_fit_free), CHUNK, log_compute, loss, mask, grid)
 
 
 @jit64()

@@ -22,6 +22,8 @@ class Runner(Protocol):
 
     def __call__(self, name: str, jitted: Callable[[], Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
 
+    def prepare(self, name: str, jitted: Callable[[], Any], args: tuple[Any, ...]) -> None: ...
+
 
 _runner: Runner | None = None
 
@@ -52,8 +54,9 @@ def jit64(*static: str, cpu_options: Mapping[str, Any] | None = None) -> Callabl
     """Decorator: jit a kernel and call it with 64-bit types switched on in this thread, for this call only.
 
     ``static`` names the arguments that fix shapes; ``cpu_options`` are compiler options that speed it up on CPU,
-    left out where XLA does not know them. The undecorated kernel stays reachable as ``__wrapped__``, for
-    composition under an outer jit or vmap.
+    left out where XLA does not know them. Under an outer jit or vmap the kernel becomes a part of that program,
+    which must be traced with 64-bit types (TypeError).
+    ``kernel.prepare(...)`` lets a :class:`Runner` get the program ready for arguments of the same shapes and types.
     """
 
     def decorate(kernel: Callable[P, R]) -> Callable[P, R]:
@@ -64,11 +67,22 @@ def jit64(*static: str, cpu_options: Mapping[str, Any] | None = None) -> Callabl
 
         @functools.wraps(kernel)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((args, kwargs))):
+                if not jax.config.jax_enable_x64:
+                    raise TypeError(f"{kernel.__name__} computes in float64: trace it under jax.enable_x64(True)")
+                return kernel(*args, **kwargs)
             with jax.enable_x64(True):
                 if _runner is None or static:
                     return jitted()(*args, **kwargs)
-                return _runner(kernel.__name__, jitted, args, kwargs)
+                return _runner(kernel.__name__, functools.partial(jax.jit, kernel), args, kwargs)
 
+        def prepare(*args: P.args) -> None:
+            if _runner is not None and not static:
+                with jax.enable_x64(True):
+                    _runner.prepare(kernel.__name__, functools.partial(jax.jit, kernel), args)
+
+        call.cpu_options = cpu_options
+        call.prepare = prepare
         return call
 
     return decorate
