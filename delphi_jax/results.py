@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FIT_DIVIDE",
     "BootstrapFit",
+    "BootstrapStudy",
     "CellFit",
     "DownstreamFit",
     "HeldOutFit",
@@ -263,11 +264,20 @@ class BootstrapFit(Result):
     forecasts: Floats
     """[R, Q]"""
     intervals: tuple[Interval, ...]
-    """[Q] percentiles of the fitted draws' forecasts, linear interpolation."""
+    """[Q] percentiles of the fitted draws' forecasts, linear interpolation; of the exact bootstrap the smallest
+    forecast at which the cumulative probability, given that a draw could be fitted, reaches the percentile."""
     percentiles: tuple[float, float, float]
     n_grid: int
     seed: int | None
-    """Seed of the NumPy resampling indices, or None where indices or a key were given."""
+    """Seed of the NumPy resampling indices, or None where indices or a key were given, or every resample taken."""
+    method: str = "monte-carlo"
+    """One of: "monte-carlo", or "exact": the draws are all distinct resamples."""
+    weights: Floats | None = None
+    """[R] probability of each draw; equal ones where not given, as in Monte Carlo."""
+
+    def __post_init__(self) -> None:
+        if self.weights is None:
+            object.__setattr__(self, "weights", np.full(self.n_draws, 1 / max(self.n_draws, 1)))
 
     @property
     def n_draws(self) -> int:
@@ -276,6 +286,11 @@ class BootstrapFit(Result):
     def count(self, status: Status) -> int:
         """Number of draws that ended with ``status``."""
         return int(np.sum(self.draw_status == status))
+
+    @property
+    def skipped_probability(self) -> float:
+        """Probability that a resample is skipped: exact, or the share of the Monte-Carlo draws."""
+        return float(np.sum(self.weights[self.draw_status != Status.FITTED]))
 
     def rows(self) -> list[dict[str, Any]]:
         low, mid, high = self.percentiles
@@ -289,10 +304,66 @@ class BootstrapFit(Result):
                 "draws": self.n_draws,
                 "skipped: too few points": self.count(Status.TOO_FEW_POINTS),
                 "skipped: no fit": self.count(Status.NO_GRID_VALUE_FITS),
+                "skipped (%)": 100 * self.skipped_probability,
                 "draws with L_inf = 0": int(np.sum(self.L_inf == 0.0)),
                 "status": self.status.label,
             }
             for target, interval in zip(self.targets, self.intervals, strict=True)
+        ]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BootstrapStudy(Result):
+    """Percentiles of a bootstrap whose draws were counted, not kept; Q target budgets."""
+
+    series: str
+    targets: Floats
+    """[Q] FLOPs"""
+    method: str
+    """How: "table", "stream" or "exact", see :func:`~delphi_jax.fit.stream.bootstrap_study`."""
+    status: Status
+    draws: int
+    """Draws made; of an exact bootstrap, the n**n resamples, each of them once."""
+    draw_counts: Mapping[Status, int]
+    """Draws that ended with each status; those that are not FITTED were skipped."""
+    at_zero: int
+    """Fitted draws with L_inf = 0."""
+    intervals: tuple[Interval, ...]
+    """[Q] percentiles of the fitted draws' forecasts."""
+    bounds: Floats
+    """[Q, 3] how far each percentile may be off by the histogram's bins, above or below; 0 where nothing was binned."""
+    outside: NDArray[np.int64]
+    """[Q] fitted draws whose forecast is not finite or beyond the histogram; a percentile among them is NaN."""
+    percentiles: tuple[float, float, float]
+    n_grid: int
+    seed: int | None
+    """None for an exact bootstrap, which draws nothing."""
+
+    def count(self, status: Status) -> int:
+        """Number of draws that ended with ``status``."""
+        return self.draw_counts.get(status, 0)
+
+    def rows(self) -> list[dict[str, Any]]:
+        low, mid, high = self.percentiles
+        return [
+            {
+                "series": self.series,
+                "compute budget (FLOPs)": target,
+                f"{low:g} %": interval.low,
+                f"{mid:g} %": interval.median,
+                f"{high:g} %": interval.high,
+                "bound ±": float(np.max(bounds)),
+                "method": self.method,
+                "draws": self.draws,
+                "skipped: too few points": self.count(Status.TOO_FEW_POINTS),
+                "skipped: no fit": self.count(Status.NO_GRID_VALUE_FITS),
+                "draws with L_inf = 0": self.at_zero,
+                "outside the histogram": int(outside),
+                "status": self.status.label,
+            }
+            for target, interval, bounds, outside in zip(
+                self.targets, self.intervals, self.bounds, self.outside, strict=True
+            )
         ]
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections import Counter
+from fractions import Fraction
 from typing import Any
 
 import jax
@@ -10,8 +14,9 @@ import numpy as np
 import pytest
 
 from benchmarks import baseline
-from delphi_jax.batch import asymptote_grid
+from delphi_jax.batch import asymptote_grid, pad
 from delphi_jax.fit.law import TARGETS, bootstrap_law, resampling_indices
+from delphi_jax.formulas import law_loss
 from delphi_jax.kernels.bootstrap import bootstrap_laws, counts_from_key
 from delphi_jax.results import BootstrapFit, StudyFit
 from delphi_jax.status import Status
@@ -177,12 +182,142 @@ def test_order_of_points_and_of_a_draw_does_not_matter() -> None:
 
 
 def test_draws_beyond_one_chunk_are_the_same_draws() -> None:
-    """More draws than are gathered at once: blocks must not change a draw, nor lose the last one."""
+    """More draws than are at hand at once: chunks must not change a draw, nor lose or repeat the last ones."""
     C, L = noisy_optima(2)
-    indices = np.tile(draw_indices(C.size), (20, 1))
-    many, few = bootstrap_law(C, L, indices=indices), bootstrap_law(C, L, indices=indices[:DRAWS])
-    assert many.n_draws == 20 * DRAWS > 1024
-    np.testing.assert_allclose(many.forecasts, np.tile(few.forecasts, (20, 1)), rtol=100 * ROUNDING)
+    columns, mask = pad([np.log(C), L])
+    grid = asymptote_grid(columns[1], 100)
+    counts = np.array([np.bincount(row, minlength=mask.shape[1]) for row in draw_indices(C.size)], dtype=float)
+    few = bootstrap_laws(*columns, mask[0], counts, grid)
+    rows = np.random.default_rng(0).integers(0, DRAWS, 20_001)
+    many = bootstrap_laws(*columns, mask[0], counts[rows], grid)
+    fitted = np.asarray(few.status)[rows] == Status.FITTED
+    np.testing.assert_array_equal(many.status, np.asarray(few.status)[rows])
+    np.testing.assert_array_equal(np.asarray(many.L_inf)[fitted], np.asarray(few.L_inf)[rows][fitted])
+    np.testing.assert_allclose(np.asarray(many.A)[fitted], np.asarray(few.A)[rows][fitted], rtol=ROUNDING)
+
+
+def test_a_draw_of_nothing_has_too_few_points() -> None:
+    C, L = noisy_optima(2)
+    columns, mask = pad([np.log(C), L])
+    counts = np.stack([np.zeros(mask.shape[1]), mask[0].astype(float)])
+    fits = bootstrap_laws(*columns, mask[0], counts, asymptote_grid(columns[1], 100))
+    assert np.asarray(fits.status).tolist() == [Status.TOO_FEW_POINTS, Status.FITTED]
+
+
+def test_more_draws_than_resamples_are_the_same_draws() -> None:
+    """4 points have 35 resamples: 60 draws at once are gathered from all of them, 20 at a time are fitted as drawn."""
+    C, L = np.geomspace(1e18, 1e21, 4), np.array([3.0, 2.6, 2.3, 2.2])
+    indices = draw_indices(4)
+    gathered = bootstrap_law(C, L, indices=indices)
+    fitted = [bootstrap_law(C, L, indices=part) for part in np.split(indices, 3)]
+    for name in ("draw_status", "L_inf"):
+        np.testing.assert_array_equal(getattr(gathered, name), np.concatenate([getattr(fit, name) for fit in fitted]))
+    for name in ("A", "alpha", "forecasts"):
+        together = np.concatenate([getattr(fit, name) for fit in fitted])
+        np.testing.assert_allclose(getattr(gathered, name), together, rtol=ROUNDING)
+    assert_draws(gathered, baseline.bootstrap(C, L, TARGETS, indices))
+
+
+def test_equal_losses_match_one_refit_per_draw() -> None:
+    C, L = np.geomspace(1e18, 1e21, 6), np.array([3.0, 2.6, 2.6, 2.3, 2.2, 2.2])
+    indices = draw_indices(6)
+    assert_draws(bootstrap_law(C, L, indices=indices), baseline.bootstrap(C, L, TARGETS, indices))
+
+
+def exact_reference(C: np.ndarray, L: np.ndarray, percentiles: tuple[float, ...]) -> tuple[list[list[float]], Fraction]:
+    """Percentiles [Q, 3] and skipped probability from one refit per distinct resample, weighted by exact fractions."""
+    n = C.size
+    combinations = list(itertools.combinations_with_replacement(range(n), n))
+    draws = baseline.bootstrap(C, L, TARGETS, np.array(combinations))
+    ways = [math.factorial(n) // math.prod(map(math.factorial, Counter(draw).values())) for draw in combinations]
+    fitted = [(draw["forecast"], way) for draw, way in zip(draws, ways, strict=True) if draw["status"] == "ok"]
+    total = sum(way for _, way in fitted)
+    bands = []
+    for q in range(len(TARGETS)):
+        values = sorted((float(forecast[q]), way) for forecast, way in fitted)
+        cumulative = list(itertools.accumulate(way for _, way in values))
+        reached = [next(i for i, c in enumerate(cumulative) if c >= Fraction(p) / 100 * total) for p in percentiles]
+        bands.append([values[i][0] for i in reached])
+    return bands, 1 - Fraction(total, n**n)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_exact_bootstrap_is_every_resample_with_its_probability(seed: int) -> None:
+    """Also with a budget measured twice, and with losses of which no law can be made in some resamples."""
+    rng = np.random.default_rng(seed)
+    C = np.array([1e18, 1e19, 1e19, 1e20, 1e21]) if seed == 1 else np.geomspace(1e18, 1e21, 5)
+    L = np.array([2.6, 2.5, 2.4, 2.55, 2.7]) if seed == 2 else law_loss(C, 1.4, 300.0, 0.13) + rng.normal(0, 0.01, 5)
+    percentiles = (2.5, 50.0, 97.5)
+    fit = bootstrap_law(C, L, method="exact", percentiles=percentiles)
+    bands, skipped = exact_reference(C, L, percentiles)
+    np.testing.assert_allclose([[b.low, b.median, b.high] for b in fit.intervals], bands, rtol=REFERENCE)
+    assert fit.skipped_probability == pytest.approx(float(skipped), rel=ROUNDING)
+    assert fit.rows()[0]["skipped (%)"] == pytest.approx(100 * float(skipped), rel=ROUNDING)
+    assert (fit.n_draws, fit.method, fit.seed) == (126, "exact", None)
+    assert np.sum(fit.weights) == pytest.approx(1, rel=ROUNDING)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_monte_carlo_converges_to_the_exact_bootstrap(seed: int) -> None:
+    """Every Monte-Carlo percentile stands in the exact distribution where the Dvoretzky-Kiefer-Wolfowitz inequality
+    (Massart 1990) puts it in all but one of 1e9 runs; interpolation moves it by one draw at most."""
+    C, L = noisy_optima(seed, noise=0.01)
+    exact = bootstrap_law(C, L, method="exact")
+    drawn = (
+        bootstrap_law(C, L, draws=100_000, key=jax.random.key(seed))
+        if seed % 2
+        else bootstrap_law(C, L, draws=100_000, seed=seed)
+    )
+    n = drawn.count(Status.FITTED)
+    off = np.sqrt(np.log(2e9) / (2 * n)) + 1 / n
+    fitted = exact.draw_status == Status.FITTED
+    weights = exact.weights[fitted] / np.sum(exact.weights[fitted])
+    for q, interval in enumerate(drawn.intervals):
+        forecasts = exact.forecasts[fitted, q]
+        for percentile, value in zip(drawn.percentiles, (interval.low, interval.median, interval.high), strict=True):
+            assert np.sum(weights[forecasts < value * (1 - ROUNDING)]) <= percentile / 100 + off
+            assert np.sum(weights[forecasts <= value * (1 + ROUNDING)]) >= percentile / 100 - off
+    spread = np.sqrt(exact.skipped_probability * (1 - exact.skipped_probability) / drawn.n_draws)
+    assert abs(drawn.skipped_probability - exact.skipped_probability) < 6 * spread + 1 / drawn.n_draws
+
+
+def test_the_exact_bootstrap_has_no_order() -> None:
+    C, L = noisy_optima(1)
+    order = np.random.default_rng(0).permutation(C.size)
+    left, right = (bootstrap_law(C[way], L[way], method="exact") for way in (slice(None), order))
+    for one, other in zip(left.intervals, right.intervals, strict=True):
+        np.testing.assert_allclose(
+            [one.low, one.median, one.high], [other.low, other.median, other.high], rtol=100 * ROUNDING
+        )
+    assert left.skipped_probability == pytest.approx(right.skipped_probability, rel=ROUNDING)
+
+
+@pytest.mark.parametrize(("n", "resamples"), [(1, 1), (2, 3), (3, 10)])
+def test_the_exact_bootstrap_of_few_points(n: int, resamples: int) -> None:
+    """Three points have one resample with three distinct budgets: 3!/3**3 of the probability, and all percentiles."""
+    C, L = np.geomspace(1e18, 1e20, 3)[:n], np.array([3.0, 2.5, 2.2])[:n]
+    fit = bootstrap_law(C, L, method="exact")
+    assert fit.n_draws == resamples
+    if n < 3:
+        assert fit.status is Status.TOO_FEW_POINTS
+        assert fit.skipped_probability == pytest.approx(1)
+        assert np.isnan([[band.low, band.median, band.high] for band in fit.intervals]).all()
+        return
+    assert fit.skipped_probability == pytest.approx(1 - 6 / 27, rel=ROUNDING)
+    expected = baseline.bootstrap(C, L, TARGETS, np.array([[0, 1, 2]]))[0]["forecast"]
+    for band, value in zip(fit.intervals, expected, strict=True):
+        np.testing.assert_allclose([band.low, band.median, band.high], value, rtol=REFERENCE)
+
+
+def test_an_exact_bootstrap_beyond_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    C = np.geomspace(1e18, 1e21, 40)
+    with pytest.raises(ValueError, match=r"of 40 points has 5\.38e\+22 resamples .* GB: at most \d+ points fit; use "):
+        bootstrap_law(C, 1.4 + 300 * C**-0.13, method="exact")
+    # 8 points have 6435 resamples, of a few hundred bytes each, 7 points a quarter of that.
+    monkeypatch.setattr("delphi_jax.fit.law._memory", lambda: 10**6)
+    with pytest.raises(ValueError, match=r"the exact bootstrap of 8 points .* at most 7 points fit"):
+        bootstrap_law(C[:8], 1.4 + 300 * C[:8] ** -0.13, method="exact")
+    assert bootstrap_law(C[:7], 1.4 + 300 * C[:7] ** -0.13, method="exact").status is Status.FITTED
 
 
 @pytest.mark.parametrize("fill", [np.nan, 0.0, np.inf])
@@ -219,7 +354,7 @@ def test_gradient_of_the_forecast_is_finite_and_blind_to_padding() -> None:
         return bootstrap_laws.__wrapped__(columns[0], loss, mask, counts, jnp.asarray(grid)).alpha[0]
 
     with jax.enable_x64(True):
-        gradient = np.asarray(jax.grad(exponent)(columns[1]))
+        gradient = np.asarray(jax.jit(jax.grad(exponent))(columns[1]))
     weight = counts[0, :n]
     dx = np.log(C) - np.average(np.log(C), weights=weight)
     np.testing.assert_allclose(
@@ -263,6 +398,10 @@ def test_a_seed_gives_the_stream_of_one_draw_after_the_other() -> None:
         ({"draws": 0}, "at least one draw"),
         ({"draws": 0, "key": jax.random.key(0)}, "at least one draw"),
         ({"n_grid": 1}, "n_grid must be at least 2"),
+        ({"method": "jackknife"}, "method must be 'monte-carlo' or 'exact', got 'jackknife'"),
+        ({"method": "exact", "draws": 1000}, "takes every resample once, so no draws"),
+        ({"method": "exact", "seed": 0, "indices": [[0, 1, 2]]}, "so no seed, indices"),
+        ({"method": "exact", "key": jax.random.key(0)}, "so no key"),
     ],
 )
 def test_refuses_wrong_arguments(arguments: dict[str, Any], message: str) -> None:

@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Literal
 
 import jax
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from delphi_jax.batch import asymptote_grid, pad
+from delphi_jax.batch import asymptote_grid, pad, padded_length
 from delphi_jax.formulas import law_loss
-from delphi_jax.kernels.bootstrap import bootstrap_laws, counts_from_key
-from delphi_jax.kernels.power_law import PowerLaw, fit_free_laws, fit_pinned_laws, fit_shared_law
+from delphi_jax.kernels.bootstrap import BootstrapDraws, bootstrap_laws, counts_from_key
+from delphi_jax.kernels.chunks import on_all_devices
+from delphi_jax.kernels.power_law import CHUNK, PowerLaw, fit_free_laws, fit_pinned_laws, fit_shared_law
+from delphi_jax.resamples import (
+    n_resamples,
+    resample_counts,
+    resample_probabilities,
+    resample_ranks,
+    weighted_percentiles,
+)
 from delphi_jax.results import BootstrapFit, Floats, Interval, LawFit
 from delphi_jax.status import Status
 
-__all__ = ["TARGETS", "bootstrap_law", "fit_law", "fit_laws", "fit_shared_laws", "resampling_indices"]
+__all__ = [
+    "TARGETS",
+    "bootstrap_law",
+    "checked_series",
+    "fit_law",
+    "fit_laws",
+    "fit_shared_laws",
+    "prepare_bootstrap",
+    "prepare_laws",
+    "resampling_indices",
+]
 
 TARGETS = (1e21, 1e22, 1e23)
 """Budgets of the forecasts, FLOPs."""
 
+_DRAWS = 1000
 _BOOTSTRAP_GRID = 100
 _LAW_GRID = 400
+
+_ASSUMED_MEMORY = 8 << 30
+"""Bytes, where neither the device nor the system tells."""
 
 Series = Mapping[str, tuple[ArrayLike, ArrayLike]]
 
@@ -44,23 +69,33 @@ def fit_law(
 
 def fit_laws(series: Series, *, L_inf: Mapping[str, float] | None = None, n_grid: int = _LAW_GRID) -> dict[str, LawFit]:
     """Fit many series at once, each with its own asymptote; arguments as in :func:`fit_law`, by series name."""
-    arrays = {name: _checked(name, compute, loss) for name, (compute, loss) in series.items()}
+    arrays = {name: checked_series(name, compute, loss) for name, (compute, loss) in series.items()}
     if not arrays:
         return {}
     log_compute, losses, mask = _padded(arrays)
     if L_inf is None:
         grid = asymptote_grid(_smallest(losses, mask), n_grid)
-        laws = fit_free_laws(log_compute, losses, mask, grid)
-        return _results(arrays, "free", jax.device_get(laws))
+        laws = on_all_devices(fit_free_laws, CHUNK, log_compute, losses, mask, grid)
+        return _results(arrays, "free", laws)
     if missing := [name for name in arrays if name not in L_inf]:
         raise ValueError(f"no asymptote given for {missing}")
     pinned = np.array([L_inf[name] for name in arrays], dtype=np.float64)
-    return _results(arrays, "pinned", jax.device_get(fit_pinned_laws(log_compute, losses, mask, pinned)))
+    laws = on_all_devices(fit_pinned_laws, CHUNK, log_compute, losses, mask, pinned)
+    return _results(arrays, "pinned", laws)
+
+
+def prepare_laws(lengths: Sequence[int], *, pinned: bool = False, n_grid: int = _LAW_GRID) -> None:
+    """Get the program of :func:`fit_laws` ready for series of ``lengths`` points, free or ``pinned``."""
+    values, mask = pad([np.empty(length) for length in lengths])
+    if pinned:
+        fit_pinned_laws.prepare(values, values, mask, np.empty(len(lengths)))
+    else:
+        fit_free_laws.prepare(values, values, mask, np.empty((len(lengths), n_grid)))
 
 
 def fit_shared_laws(series: Series, *, n_grid: int = _LAW_GRID) -> dict[str, LawFit]:
     """Fit several series with one asymptote for all of them (methods, section 3)."""
-    arrays = {name: _checked(name, compute, loss) for name, (compute, loss) in series.items()}
+    arrays = {name: checked_series(name, compute, loss) for name, (compute, loss) in series.items()}
     if not arrays:
         return {}
     log_compute, losses, mask = _padded(arrays)
@@ -78,8 +113,9 @@ def bootstrap_law(
     loss: ArrayLike,
     targets: Sequence[float] = TARGETS,
     *,
-    draws: int = 1000,
-    seed: int = 0,
+    method: Literal["monte-carlo", "exact"] = "monte-carlo",
+    draws: int | None = None,
+    seed: int | None = None,
     indices: ArrayLike | None = None,
     key: jax.Array | None = None,
     n_grid: int = _BOOTSTRAP_GRID,
@@ -88,53 +124,146 @@ def bootstrap_law(
 ) -> BootstrapFit:
     """Bootstrap the forecast of a free-asymptote law over its optima (methods, section 4).
 
-    ``compute`` (FLOPs) and ``loss``: [n]. Draws come from NumPy's generator with ``seed``, or from ``indices``
-    [draws, n], or from a JAX random ``key``. Draws with fewer than three distinct budgets, and draws whose fit
-    fails, are skipped and counted. Raises ValueError for arrays that do not match, no draw, or indices out of range.
+    ``compute`` (FLOPs) and ``loss``: [n]. Monte Carlo: ``draws`` (1000) come from NumPy's generator with ``seed`` (0),
+    or from ``indices`` [draws, n], or from a JAX random ``key``. Exact: all C(2n-1, n) distinct resamples, each with
+    its probability; there is no Monte-Carlo error, and nothing to choose (Efron and Tibshirani 1993, section 6.6).
+    Draws with fewer than three distinct budgets, and draws whose fit fails, are skipped and counted. Raises ValueError
+    for arrays that do not match, no draw, indices out of range, arguments that the method does not take, and for
+    more resamples than memory holds.
     """
-    arrays = _checked(series, compute, loss)
+    arrays = checked_series(series, compute, loss)
     n = len(arrays[0])
     if n == 0:
         raise ValueError(f"{series}: no points to resample")
-    if (draws if indices is None else len(np.atleast_1d(indices))) < 1:
-        raise ValueError(f"{series}: the bootstrap needs at least one draw")
     log_compute, mask = (field[0] for field in pad([np.log(arrays[0])]))
     losses = pad([arrays[1]])[0][0]
     targets = np.asarray(targets, dtype=np.float64)
-    if key is not None:
-        counts = counts_from_key(key, n_draws=draws, n_points=n, n_padded=len(mask))
-        seed_used = None
+    grid = asymptote_grid(losses, n_grid)
+    choices = {"draws": draws, "seed": seed, "indices": indices, "key": key}
+    if method == "exact":
+        if given := [name for name, value in choices.items() if value is not None]:
+            raise ValueError(f"{series}: the exact bootstrap takes every resample once, so no {', '.join(given)}")
+        _check_memory(series, n, len(targets))
+        counts, place = resample_counts(n), slice(None)
+        weights = resample_probabilities(counts)
+    elif method == "monte-carlo":
+        counts = _drawn_counts(series, n, len(mask), draws, seed, indices, key)
+        weights = np.full(len(counts), 1 / len(counts))
+        counts, place = _distinct(n, counts)
     else:
-        drawn = resampling_indices(n, draws, seed) if indices is None else np.asarray(indices)
-        integers = drawn.ndim == 2 and drawn.shape[1] == n and np.issubdtype(drawn.dtype, np.integer)
-        if not integers or np.any((drawn < 0) | (drawn >= n)):
-            raise ValueError(f"indices must be integers in [0, {n}) of shape [draws, {n}], got shape {drawn.shape}")
-        counts = np.sum(drawn[:, :, None] == np.arange(len(mask)), axis=1, dtype=np.float64)
-        seed_used = seed if indices is None else None
-    fits = jax.device_get(bootstrap_laws(log_compute, losses, mask, counts, asymptote_grid(losses, n_grid)))
+        raise ValueError(f"{series}: method must be 'monte-carlo' or 'exact', got {method!r}")
+    fits = _fit_counts(log_compute, losses, mask, counts, grid)
+    forecasts = law_loss(targets, fits.L_inf[:, None], fits.A[:, None], fits.alpha[:, None])
+    fits, forecasts = BootstrapDraws(*(field[place] for field in fits)), forecasts[place]
     fitted = fits.status == Status.FITTED
-    L_inf, A, alpha, score = (np.where(fitted, field, np.nan) for field in fits[:4])
-    forecasts = law_loss(targets, L_inf[:, None], A[:, None], alpha[:, None])
-    enough = bool(np.any(fitted))
-    bands = np.percentile(forecasts[fitted], percentiles, axis=0).T if enough else np.full((len(targets), 3), np.nan)
+    if not np.any(fitted):
+        bands = np.full((len(targets), 3), np.nan)
+    elif method == "exact":
+        bands = weighted_percentiles(forecasts[fitted], weights[fitted], percentiles).T
+    else:
+        bands = np.percentile(forecasts[fitted], percentiles, axis=0).T
     return BootstrapFit(
         series=series,
         targets=targets,
         status=Status(int(np.min(fits.status))),
         draw_status=fits.status,
-        L_inf=L_inf,
-        A=A,
-        alpha=alpha,
-        score=score,
+        L_inf=fits.L_inf,
+        A=fits.A,
+        alpha=fits.alpha,
+        score=fits.score,
         forecasts=forecasts,
         intervals=tuple(Interval(*map(float, band)) for band in bands),
         percentiles=percentiles,
         n_grid=n_grid,
-        seed=seed_used,
+        seed=(0 if seed is None else seed) if method == "monte-carlo" and indices is None and key is None else None,
+        method=method,
+        weights=weights,
     )
 
 
-def _checked(name: str, compute: ArrayLike, loss: ArrayLike) -> tuple[Floats, Floats]:
+def prepare_bootstrap(n: int, draws: int, *, n_grid: int = _BOOTSTRAP_GRID) -> None:
+    """Get the program of :func:`bootstrap_law` ready for ``n`` points."""
+    values, mask = pad([np.empty(n)])
+    width = mask.shape[1]
+    counts = np.empty((min(draws, n_resamples(n)), width))
+    bootstrap_laws.prepare(values[0], values[0], mask[0], counts, np.empty((width, n_grid)))
+
+
+def _drawn_counts(
+    series: str,
+    n: int,
+    width: int,
+    draws: int | None,
+    seed: int | None,
+    indices: ArrayLike | None,
+    key: jax.Array | None,
+) -> ArrayLike:
+    """Counts [R, width] of the Monte-Carlo draws."""
+    draws = _DRAWS if draws is None else draws
+    if (draws if indices is None else len(np.atleast_1d(indices))) < 1:
+        raise ValueError(f"{series}: the bootstrap needs at least one draw")
+    if key is not None:
+        return counts_from_key(key, n_draws=draws, n_points=n, n_padded=width)
+    drawn = resampling_indices(n, draws, 0 if seed is None else seed) if indices is None else np.asarray(indices)
+    integers = drawn.ndim == 2 and drawn.shape[1] == n and np.issubdtype(drawn.dtype, np.integer)
+    if not integers or drawn.min() < 0 or drawn.max() >= n:
+        raise ValueError(f"indices must be integers in [0, {n}) of shape [draws, {n}], got shape {drawn.shape}")
+    places = drawn + np.arange(len(drawn))[:, None] * width
+    return np.bincount(places.ravel(), minlength=len(drawn) * width).reshape(-1, width)
+
+
+def _distinct(n: int, counts: ArrayLike) -> tuple[ArrayLike, NDArray[np.int64] | slice]:
+    """The count vectors to fit, and the place of every draw among them: all that exist where there are more draws."""
+    if len(counts) <= n_resamples(n):
+        return counts, slice(None)
+    return resample_counts(n), resample_ranks(np.asarray(counts)[:, :n])
+
+
+def _fit_counts(
+    log_compute: Floats, losses: Floats, mask: NDArray[np.bool_], counts: ArrayLike, grid: Floats
+) -> BootstrapDraws:
+    """Laws of ``counts`` [R, n or more]; numbers of draws that were not fitted are NaN."""
+    if isinstance(counts, np.ndarray):
+        padded = np.zeros((len(counts), len(mask)))
+        padded[:, : counts.shape[1]] = counts
+        counts = padded
+    fits = jax.device_get(bootstrap_laws(log_compute, losses, mask, counts, grid))
+    fitted = fits.status == Status.FITTED
+    return BootstrapDraws(*(np.where(fitted, field, np.nan) for field in fits[:-1]), fits.status)
+
+
+def _resample_bytes(n: int, n_targets: int) -> int:
+    """Bytes for all resamples of ``n`` points: at most so many numbers of 8 bytes are kept per resample and padded
+    point (counts here and on the device), per field of a fit (with copies) and per target (with sorting).
+    """
+    return n_resamples(n) * (2 * n + 8 * (2 * padded_length([n]) + 16 + 4 * n_targets))
+
+
+def _memory() -> int:
+    """Bytes of the device where it tells, of the system otherwise."""
+    stats = jax.devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return _ASSUMED_MEMORY
+
+
+def _check_memory(series: str, n: int, n_targets: int) -> None:
+    needed, memory = _resample_bytes(n, n_targets), _memory()
+    if needed <= memory:
+        return
+    largest = next(size for size in range(n - 1, -1, -1) if size == 0 or _resample_bytes(size, n_targets) <= memory)
+    raise ValueError(
+        f"{series}: the exact bootstrap of {n} points has {Decimal(n_resamples(n)):.3g} resamples and needs "
+        f"{Decimal(needed) / 10**9:.3g} GB of memory, there are {memory / 10**9:.3g} GB: at most {largest} points fit; "
+        "use method='monte-carlo'"
+    )
+
+
+def checked_series(name: str, compute: ArrayLike, loss: ArrayLike) -> tuple[Floats, Floats]:
+    """``compute`` and ``loss`` as arrays [n]; ValueError where they do not match or are not finite and positive."""
     compute, loss = np.asarray(compute, dtype=np.float64), np.asarray(loss, dtype=np.float64)
     if compute.ndim != 1 or compute.shape != loss.shape:
         raise ValueError(
