@@ -19,7 +19,6 @@ from .fit.downstream import (
     fit_richards_curves as fit_richards_curves,
 )
 from .fit.isoflop import fit_isoflop as fit_isoflop
-from .fit.isoflop import fit_overtraining as fit_overtraining
 from .fit.law import (
     bootstrap_law as bootstrap_law,
 )
@@ -35,6 +34,8 @@ from .fit.law import (
 from .fit.law import (
     resampling_indices as resampling_indices,
 )
+from .fit.overtraining import fit_overtraining as fit_overtraining
+from .fit.stream import bootstrap_study as bootstrap_study
 from .fit.study import fit_held_out as fit_held_out
 from .fit.study import fit_seeds as fit_seeds
 from .fit.study import fit_study as fit_study
@@ -42,6 +43,9 @@ from .fit.sweep import fit_sweep as fit_sweep
 from .io import load_study as load_study
 from .results import (
     BootstrapFit as BootstrapFit,
+)
+from .results import (
+    BootstrapStudy as BootstrapStudy,
 )
 from .results import (
     CellFit as CellFit,

@@ -3,4 +3,4 @@
 from delphi_jax.cli import command
 
 if __name__ == "__main__":
-    raise SystemExit(command())
+    command()

@@ -6,12 +6,15 @@ Everything heavy is imported inside the command that needs it: ``--help`` and ``
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import gc
 import json
+import os
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +23,7 @@ from delphi_jax.labels import FIGURE_TITLES
 from delphi_jax.status import InputError
 
 if TYPE_CHECKING:
-    from delphi_jax.results import StudyFit
+    from delphi_jax.results import BootstrapStudy, StudyFit
     from delphi_jax.tables import Study
 
 __all__ = ["command", "main"]
@@ -30,15 +33,29 @@ _NAMES_SHOWN = 3
 """Left-out rows that are named before "and n more"."""
 _PLAIN_WIDTH = 200
 """Columns of a table that is not printed on a terminal."""
+_MOST_DIGITS = 30
+"""Of a whole number: 1e999999999 is no number of anything."""
 
 
-def command() -> int:
-    """The process behind ``delphi-jax``: :func:`main` without garbage collection, which it is too short to need."""
+def command() -> None:
+    """The process behind ``delphi-jax``: :func:`main`, and out.
+
+    Without garbage collection, which a command is too short to need, and without taking the interpreter and JAX apart
+    at the end, which takes longer than drawing and frees what the system frees anyway.
+    """
     gc.disable()
     code = main()
-    # What is frozen is not walked once more at exit.
-    gc.freeze()
-    return code
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pass
+    except OSError as error:
+        print(f"delphi-jax: standard output: {error.strerror}", file=sys.stderr)
+        code = code or _BAD_INPUT
+    if not sys.stderr.closed:
+        sys.stderr.flush()
+    atexit._run_exitfuncs()
+    os._exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,8 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of a pipe (head, less) has seen enough.
         sys.stderr.close()
         return _OK
-    except KeyboardInterrupt:
-        print("delphi-jax: interrupted; every file that was written is whole", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"delphi-jax: interrupted; {stop or 'every file that was written is whole'}", file=sys.stderr)
         return 130
 
 
@@ -114,6 +131,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_compute(summary)
     summary.set_defaults(run=_summary)
 
+    bootstrap = commands.add_parser(
+        "bootstrap",
+        help="bootstrap the forecasts with any number of draws",
+        description="Bootstrap the forecasts of every suite's law with any number of draws, in constant memory, on all "
+        "devices. The numbers do not depend on the devices. A run that was stopped goes on when the same command is "
+        "given again.",
+    )
+    _add_bootstrap(bootstrap)
+    bootstrap.set_defaults(run=_bootstrap)
+
     simulate = commands.add_parser(
         "simulate",
         help="write a simulated study, labelled as such",
@@ -134,19 +161,23 @@ def _positive(text: str) -> int:
 
 
 def _whole(text: str, least: int) -> int:
-    if not text.strip().lstrip("+-").isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
-    return int(text)
+    """A whole number of at least ``least`` in any notation, such as 1e9."""
+    with contextlib.suppress(InvalidOperation):
+        number = Decimal(text.strip())
+        if number.is_finite() and number.adjusted() < _MOST_DIGITS and number == int(number) >= least:
+            return int(number)
+    raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
+
+
+def _budget(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < float("inf"):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"expected a positive number of FLOPs, got {text!r}")
 
 
 def _add_input(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data",
-        type=Path,
-        metavar="DIR",
-        help="folder of the study's tables, .json, .csv or .parquet (default: data)",
-    )
-    parser.add_argument("--in", dest="runs", type=Path, metavar="FILE", help="table of training runs, instead of DIR's")
+    _add_runs(parser)
     parser.add_argument(
         "--sweep-in",
         dest="sweep",
@@ -156,9 +187,25 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_compute(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--draws", type=_positive, default=1000, metavar="N", help="bootstrap draws (default: 1000)")
+def _add_runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="folder of the study's tables, .json, .csv or .parquet (default: data)",
+    )
+    parser.add_argument("--in", dest="runs", type=Path, metavar="FILE", help="table of training runs, instead of DIR's")
+
+
+def _add_draws(parser: argparse.ArgumentParser, default: int) -> None:
+    parser.add_argument(
+        "--draws", type=_positive, default=default, metavar="N", help=f"bootstrap draws (default: {default})"
+    )
     parser.add_argument("--seed", type=_natural, default=0, metavar="N", help="seed of the bootstrap (default: 0)")
+
+
+def _add_compute(parser: argparse.ArgumentParser) -> None:
+    _add_draws(parser, 1000)
     parser.add_argument(
         "--gp",
         choices=("broad", "likeliest"),
@@ -166,14 +213,67 @@ def _add_compute(parser: argparse.ArgumentParser) -> None:
         help="mode of the sweep's process that its curves follow: the published broad one (default), or the likeliest, "
         "which may run through nearly every trial",
     )
+    _add_cache(parser)
+
+
+def _add_cache(parser: argparse.ArgumentParser, kept: str = "compiled programs") -> None:
     cache = parser.add_mutually_exclusive_group()
     cache.add_argument(
         "--cache-dir",
         type=Path,
         metavar="DIR",
-        help="keep compiled programs here (default: the user's cache folder)",
+        help=f"keep {kept} here (default: the user's cache folder)",
     )
-    cache.add_argument("--no-cache", action="store_true", help="neither read nor keep compiled programs")
+    cache.add_argument("--no-cache", action="store_true", help=f"neither read nor keep {kept}")
+
+
+def _add_bootstrap(parser: argparse.ArgumentParser) -> None:
+    _add_runs(parser)
+    parser.set_defaults(sweep=None)
+    parser.add_argument(
+        "--suite", nargs="+", action="extend", metavar="NAME", help="only these suites (default: all that have a law)"
+    )
+    parser.add_argument(
+        "--targets",
+        nargs="+",
+        type=_budget,
+        metavar="BUDGET",
+        help="compute budgets of the forecasts, FLOPs (default: 1e21 1e22 1e23)",
+    )
+    _add_draws(parser, 100_000)
+    parser.add_argument(
+        "--method",
+        choices=("table", "stream", "exact"),
+        help="table: every resample is fitted once, draws are counted over them (up to 12 budgets); stream: draws are "
+        "fitted as they come, percentiles have a bound; exact: every resample with its probability, no draws "
+        "(default: table or stream, whichever has fewer fits)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--chunk",
+        type=_positive,
+        metavar="N",
+        help="draws that a device holds at once, in whole blocks of 8192 (default: as its memory allows); the numbers "
+        "are the same",
+    )
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="FILE",
+        help="keep the state of one suite's stream here, and go on from it (default: a file in the cache folder that "
+        "is removed at the end)",
+    )
+    cluster = parser.add_argument_group("several hosts")
+    cluster.add_argument(
+        "--distributed",
+        action="store_true",
+        help="share the draws with the other processes of this Slurm or Open MPI job, or of the cluster named by the "
+        "next three",
+    )
+    cluster.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 can be reached")
+    cluster.add_argument("--processes", type=_positive, metavar="N", help="number of processes")
+    cluster.add_argument("--process-id", type=_natural, metavar="I", help="number of this process, from 0")
+    _add_cache(parser, "compiled programs and states")
 
 
 def _figures(args: argparse.Namespace) -> int:
@@ -218,6 +318,119 @@ def _summary(args: argparse.Namespace) -> int:
     return _OK
 
 
+def _bootstrap(args: argparse.Namespace) -> int:
+    # It may run for hours.
+    gc.enable()
+    with _stdout_to_stderr() if args.distributed else contextlib.nullcontext():
+        _take_devices(args)
+        study, fit, found = _run_bootstrap(args)
+    from delphi_jax.devices import first_process
+
+    if not first_process():
+        return _OK
+    if args.json:
+        from delphi_jax.simulate import is_simulated
+
+        said = {"simulated": any(map(is_simulated, _folders(args)))}
+        print(json.dumps(said | {"bootstraps": {suite: each.to_dict() for suite, each in found.items()}}))
+        return _OK
+    _print_rows("Bootstrap", [row for each in found.values() for row in each.rows()])
+    beyond = [suite for suite, each in found.items() if each.outside.any()]
+    _print_list("Forecasts outside the histogram, take --method table or exact, or other targets", beyond)
+    _print_reading(args, study, fit)
+    return _OK
+
+
+def _run_bootstrap(args: argparse.Namespace) -> tuple[Study, StudyFit, dict[str, BootstrapStudy]]:
+    from delphi_jax.devices import first_process
+    from delphi_jax.fit.law import TARGETS
+    from delphi_jax.fit.stream import bootstrap_study
+    from delphi_jax.fit.study import fit_study
+
+    study = _load(args, {"runs"})
+    if not args.no_cache:
+        _keep_compiled_programs(args.cache_dir)
+    fit = fit_study(study, ("laws",))
+    suites = _suites_with_law(args, fit)
+    state = _state(args, suites)
+    found = {}
+    for suite in suites:
+        compute, loss, _ = fit.isoflop.optima(suite)
+        with _draw_progress(suite, shown=first_process()) as report:
+            try:
+                found[suite] = bootstrap_study(
+                    compute,
+                    loss,
+                    args.targets or TARGETS,
+                    draws=args.draws,
+                    seed=args.seed,
+                    method=args.method,
+                    chunk=args.chunk,
+                    state=state,
+                    progress=report,
+                    series=suite,
+                )
+            except ValueError as error:
+                raise InputError(str(error)) from error
+    return study, fit, found
+
+
+@contextlib.contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """What native libraries print (Gloo names its peers on standard output) goes to standard error instead."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _take_devices(args: argparse.Namespace) -> None:
+    """Every core, and every process of the cluster: before JAX is used for anything else."""
+    cluster = (args.coordinator, args.processes, args.process_id)
+    if not args.distributed and any(part is not None for part in cluster):
+        raise InputError("--coordinator, --processes and --process-id are for --distributed: give that too")
+    from delphi_jax.devices import join_cluster, use_all_cores
+
+    use_all_cores()
+    if args.distributed:
+        try:
+            join_cluster(*cluster)
+        except (ValueError, RuntimeError) as error:
+            raise InputError(f"--distributed: {error}") from error
+
+
+def _suites_with_law(args: argparse.Namespace, fit: StudyFit) -> list[str]:
+    fitted = [suite for suite, law in fit.laws.items() if law.fitted]
+    if not fitted:
+        reasons = [f"{suite}: {law.status.label}" for suite, law in fit.laws.items()]
+        raise InputError(f"no suite has a law to bootstrap ({'; '.join(reasons) or 'there are no suites'})")
+    if unknown := set(args.suite or ()) - set(fitted):
+        raise InputError(f"no law of {', '.join(sorted(unknown))}; the suites that have one are {', '.join(fitted)}")
+    return list(dict.fromkeys(args.suite or fitted))
+
+
+def _state(args: argparse.Namespace, suites: Sequence[str]) -> Path | None:
+    """Where streams keep their state: the file that was asked for, else the cache folder."""
+    if args.state is not None:
+        if len(suites) > 1 and not args.state.is_dir():
+            raise InputError(f"--state holds one suite: choose it with --suite, one of {', '.join(suites)}")
+        return args.state
+    if args.no_cache:
+        return None
+    folder = _cache_folder(args.cache_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        print(f"delphi-jax: the state is not kept: {folder}: {error.strerror}", file=sys.stderr)
+        return None
+    return folder
+
+
 def _simulate(args: argparse.Namespace) -> int:
     from delphi_jax.simulate import write_study
 
@@ -248,15 +461,43 @@ def _fit(args: argparse.Namespace, study: Study, parts: Collection[str]) -> Stud
 
 def _keep_compiled_programs(folder: Path | None) -> None:
     """Keep compiled programs on disk. Only the command does this: the library leaves JAX as it is."""
-    import platformdirs
-
     from delphi_jax.programs import keep_programs
 
-    folder = folder or platformdirs.user_cache_path("delphi_jax")
+    folder = _cache_folder(folder)
     try:
         keep_programs(folder)
     except OSError as error:
         print(f"delphi-jax: compiled programs are not kept: {folder}: {error.strerror}", file=sys.stderr)
+
+
+def _cache_folder(asked: Path | None) -> Path:
+    import platformdirs
+
+    return asked or platformdirs.user_cache_path("delphi_jax")
+
+
+@contextlib.contextmanager
+def _draw_progress(suite: str, shown: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar of draws on a terminal's standard error; elsewhere, only whether an earlier run goes on."""
+    if not shown:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = None
+
+        def report(done: int, total: int) -> None:
+            nonlocal task
+            if task is None:
+                if done:
+                    print(f"delphi-jax: {suite}: {done} of {total} draws were made before", file=sys.stderr)
+                task = bar.add_task(f"{suite}, {total:.3g} draws", total=total, completed=done)
+            bar.update(task, completed=done)
+
+        yield report
 
 
 @contextlib.contextmanager
@@ -303,17 +544,21 @@ def _print_list(title: str, lines: Sequence[str], stream: Any = None) -> None:
 
 def _print_tables(fit: StudyFit) -> None:
     """The rows of every part, one table per title."""
-    from rich.console import Console
-
     tables: dict[str, list[dict[str, Any]]] = {}
     for title, part in fit.parts():
         tables.setdefault(title, []).extend(part.rows())
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
     for title, rows in tables.items():
-        # Captured, because rich ends the process itself where a pipe is closed.
-        with console.capture() as captured:
-            console.print(_table(title, rows) if rows else f"{title}: none")
-        print(captured.get())
+        _print_rows(title, rows)
+
+
+def _print_rows(title: str, rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    # Captured, because rich ends the process itself where a pipe is closed.
+    with console.capture() as captured:
+        console.print(_table(title, rows) if rows else f"{title}: none")
+    print(captured.get())
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Any:

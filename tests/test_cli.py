@@ -163,6 +163,13 @@ def test_an_output_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.Cap
         ["figures", "--no-cache", "--cache-dir", "x"],
         ["simulate"],
         ["simulate", "--seed", "one", "--out", "x"],
+        ["bootstrap", "--draws", "1.5"],
+        ["bootstrap", "--draws", "nan"],
+        ["bootstrap", "--draws", "1e999999999"],
+        ["bootstrap", "--targets", "-1e21"],
+        ["bootstrap", "--targets", "inf"],
+        ["bootstrap", "--method", "quick"],
+        ["bootstrap", "--chunk", "0"],
     ],
 )
 def test_bad_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,6 +198,97 @@ def test_summary_as_json_is_one_object_with_the_same_numbers(capsys: pytest.Capt
     forecasts = [law["L_inf"] + law["A"] * budget ** -law["alpha"] for budget in (1e21, 1e22, 1e23)]
     assert [line["point_forecast"] for line in found["seeds"]["budgets"]] == pytest.approx(forecasts)
     assert len(found["bootstraps"][suite]["forecasts"]) == 50
+
+
+ADAMH, INITIAL = "Delphi Scaling Suite (AdamH)", "Initial Scaling Suite (Cautious AdamC)"
+
+
+def bootstrap(*options: str) -> int:
+    return main(["bootstrap", "--data", str(DATA), "--no-cache", *options])
+
+
+def test_a_billion_draws_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bootstrap("--draws", "1e9") == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert "Bootstrap" in said.out and "Simulated data" in said.out
+    assert said.out.count("1000000000") == 6
+    assert "outside the histogram, take" not in said.out
+
+
+def test_exact_bootstrap_as_json_at_chosen_targets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bootstrap("--method", "exact", "--json", "--suite", ADAMH, "--targets", "2e20", "1e24") == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=lambda word: pytest.fail(f"{word} in JSON"))
+    assert found["simulated"] is True
+    assert list(found["bootstraps"]) == [ADAMH]
+    study = found["bootstraps"][ADAMH]
+    assert (study["targets"], study["draws"], study["method"]) == ([2e20, 1e24], 7**7, "exact")
+    near, far = study["intervals"]
+    assert near["low"] < near["median"] < near["high"]
+    assert far["high"] - far["low"] > near["high"] - near["low"] > 0
+
+
+def test_forecasts_that_a_stream_cannot_count_are_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the histogram ended above all forecasts."""
+    monkeypatch.setattr("delphi_jax.fit.stream._ROOM_ABOVE", 16 + 4)
+    assert bootstrap("--method", "stream", "--draws", "100", "--suite", ADAMH) == 0
+    said = capsys.readouterr().out
+    assert f"outside the histogram, take --method table or exact, or other targets:\n  {ADAMH}" in said
+    assert "nan" not in said.lower()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--suite", "AdamW"), f"no law of AdamW; the suites that have one are {ADAMH}, {INITIAL}"),
+        (("--method", "stream", "--state", "study.state"), "--state holds one suite: choose it with --suite"),
+        (("--suite", ADAMH, "--state", "README.md", "--method", "stream"), "README.md: not a state"),
+        (("--suite", ADAMH, "--state", "no/such/state", "--method", "stream"), "no such folder for the state"),
+        (("--coordinator", "localhost:1"), "are for --distributed"),
+        (("--distributed", "--processes", "2"), "all of coordinator"),
+        (("--draws", "1e20"), "draws must be a whole number from 1"),
+        (("--seed", "1e20"), "seed must be at least 0 and below"),
+    ],
+)
+def test_bootstraps_that_cannot_be(
+    options: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(DATA.parent)
+    assert bootstrap(*options) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert message in said.err
+
+
+def test_no_law_to_bootstrap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = edited(tmp_path, lambda rows: [row for row in rows if "optimal" in row["name"]])
+    assert main(["bootstrap", "--data", str(data), "--no-cache"]) == 1
+    assert "no suite has a law to bootstrap (" in capsys.readouterr().err
+
+
+def test_an_interrupted_bootstrap_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import delphi_jax.fit.stream as stream
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    options = ("--suite", ADAMH, "--method", "stream", "--draws", "1e5", "--chunk", "8192", "--json")
+    cached = ["bootstrap", "--data", str(DATA), "--cache-dir", str(tmp_path), *options]
+    with monkeypatch.context() as patched:
+        patched.setattr(stream._Pace, "lap", interrupted)
+        assert main(cached) == 130
+    (state,) = tmp_path.glob("*.state")
+    assert f"interrupted; the state is kept in {state}, and the same call goes on" in capsys.readouterr().err
+    assert main(cached) == 0
+    resumed = capsys.readouterr()
+    assert "of 100000 draws were made before" in resumed.err
+    assert not list(tmp_path.glob("*.state"))
+    assert bootstrap(*options) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(resumed.out)
 
 
 def test_simulate_writes_the_bundled_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from delphi_jax.fit.law import bootstrap_law, fit_law
+from delphi_jax.fit.stream import bootstrap_study
 from delphi_jax.results import CellFit, LawFit, Result, RichardsFit, StudyFit, SweepFit, plain
 from delphi_jax.status import Status
 
@@ -27,6 +28,7 @@ def every_result(study: StudyFit) -> list[Result]:
     parts = [getattr(study, name) for name in PARTS]
     parts += [*study.laws.values(), *study.shared_laws.values(), *study.bootstraps.values(), *study.downstream]
     parts += [*study.isoflop.parabolas, *study.sweep.cells, *(view.richards for view in study.downstream)]
+    parts += [bootstrap_study(law.compute, law.loss, draws=1e4, series=suite) for suite, law in study.laws.items()]
     return [study, *parts]
 
 
@@ -50,7 +52,7 @@ def numbers(value: Any) -> list[float]:
 def test_every_kind_of_result_is_here(bundled_fit: StudyFit) -> None:
     kinds = {type(result) for result in every_result(bundled_fit)}
     assert kinds == set(Result.__subclasses__())
-    assert len(kinds) == 12
+    assert len(kinds) == 13
 
 
 def test_results_are_frozen(bundled_fit: StudyFit) -> None:
