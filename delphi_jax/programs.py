@@ -11,12 +11,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import heapq
+import itertools
 import os
 import pickle
 import platform
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,8 @@ _UNOPTIMISED = _TOGETHER | OLD_EMITTERS | {"xla_backend_optimization_level": 0}
 _OPTIMISED = _TOGETHER | {"xla_backend_optimization_level": 1}
 _LONG = {"summed_covariance", "partial_dependence"}
 """Kernels that run longer than their compiling takes. Over several devices partial dependence is one program."""
+_FIRST = ("fit_processes", "fit_richards", "summed_covariance", "averaged_process")
+"""Kernels that are waited for longest, for their own sake or for what follows, in the order to make them in."""
 
 
 def keep_programs(folder: Path) -> None:
@@ -126,8 +130,38 @@ def _make(name: str, jitted: Any, args: Any, kwargs: Any, path: Path) -> jax.sta
     return program
 
 
+class _Turns:
+    """One thread at a time, in the order of :data:`_FIRST`, the rest as they come."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: list[tuple[int, int]] = []
+        self._taken = False
+        self._numbers = itertools.count()
+
+    @contextlib.contextmanager
+    def turn(self, name: str) -> Iterator[None]:
+        with self._changed:
+            ticket = (_FIRST.index(name) if name in _FIRST else len(_FIRST), next(self._numbers))
+            heapq.heappush(self._waiting, ticket)
+            self._changed.wait_for(lambda: not self._taken and self._waiting[0] == ticket)
+            heapq.heappop(self._waiting)
+            self._taken = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken = False
+                self._changed.notify_all()
+
+
+_tracing = _Turns()
+"""Tracing holds the interpreter: in turns, one is done early and goes on to the compiler while the next is traced."""
+
+
 def _compile(name: str, jitted: Any, args: Any, kwargs: Any) -> jax.stages.Compiled:
-    lowered = jitted.lower(*args, **kwargs)
+    with _tracing.turn(name):
+        lowered = jitted.lower(*args, **kwargs)
     if jax.default_backend() == "cpu":
         # The options are XLA's own and may go: then the kernel compiles in the usual time.
         with contextlib.suppress(jax.errors.JaxRuntimeError):

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
 from benchmarks import baseline
-from delphi_jax.fit.isoflop import OVERTRAINING_SCALES, fit_overtraining
-from delphi_jax.kernels.overtraining import Overtraining, overtraining
+from delphi_jax.fit.overtraining import OVERTRAINING_SCALES, fit_overtraining
 from delphi_jax.results import LawFit, OvertrainingFit, ParabolaFit
 from delphi_jax.status import Status
 from tests.tolerances import REFERENCE, ROUNDING, TRUTH
@@ -162,45 +160,15 @@ def test_says_when_no_budget_makes_up_for_it() -> None:
     assert fit.rows()[0]["status"] == Status.NOT_REACHED.label
 
 
-@pytest.mark.parametrize("fill", [np.nan, np.inf, -3.0])
-def test_padding_and_batching_are_invisible_in_value_and_gradient(fill: float) -> None:
-    law = (1.2, 100.0, 0.09)
-    log_C = np.linspace(18.5, 20.5, 5)
-    columns = (log_C, 10 + 0.52 * (log_C - 20), np.linspace(0.05, 0.06, 5), np.linspace(0.1, 0.08, 5))
-    log_grid, scales = np.linspace(18.5, 26, 200), np.array([0.5, 2.0, 3.0])
-
-    def run(width: int, scales: np.ndarray = scales) -> Overtraining:
-        padded = [np.concatenate([column, np.full(width - 5, fill)]) for column in columns]
-        return overtraining(*padded, np.arange(width) < 5, law, log_grid, 23.0, scales)
-
-    tight, wide = run(5), run(8)
-    for name, left, right in zip(Overtraining._fields, wide, tight, strict=True):
-        left = left[:, :5] if name == "penalty" else left
-        np.testing.assert_allclose(left, right, rtol=REFERENCE, err_msg=name)
-    np.testing.assert_array_equal(wide.penalty[:, 5:], 0.0)
-    alone = run(8, scales[1:2])
-    np.testing.assert_allclose(alone.log_compute_equivalent[0], wide.log_compute_equivalent[1], rtol=ROUNDING)
-
-    padded = [np.concatenate([column, np.full(3, fill)]) for column in columns]
-
-    def equivalent(*columns: jax.Array) -> jax.Array:
-        fit = overtraining.__wrapped__(*columns, np.arange(8) < 5, law, jax.numpy.asarray(log_grid), 23.0, scales)
-        return fit.log_compute_equivalent[1]
-
-    with jax.enable_x64(True):
-        gradients = jax.grad(equivalent, argnums=(0, 1, 2, 3))(*padded)
-    for gradient in gradients:
-        np.testing.assert_array_equal(gradient[5:], 0.0)
-        assert np.isfinite(gradient).all()
-    np.testing.assert_array_equal(gradients[2], 0.0)  # the curvature of the other side
-    step = 1e-5
-    for j in range(5):
-        nudge = step * (np.arange(5) == j)
-        up, down = (
-            float(overtraining(*columns[:3], over, np.ones(5, dtype=bool), law, log_grid, 23.0, scales)[4][1])
-            for over in (columns[3] + nudge, columns[3] - nudge)
-        )
-        assert gradients[3][j] == pytest.approx((up - down) / (2 * step), rel=1e-4, abs=1e-6)
+def test_the_order_of_buckets_and_the_other_scales_do_not_matter() -> None:
+    law = law_fit()
+    parabolas = buckets(np.linspace(0.05, 0.06, 5), np.linspace(0.1, 0.08, 5), law, noise=0.02)
+    fit = fit_overtraining(parabolas, law, scales=[0.5, 2.0, 3.0])
+    alone = fit_overtraining(parabolas[::-1], law, scales=[2.0])
+    assert alone.token_slope == pytest.approx(fit.token_slope, rel=ROUNDING)
+    np.testing.assert_allclose(alone.scales[0].loss, fit.scales[1].loss, rtol=ROUNDING)
+    np.testing.assert_allclose(alone.scales[0].shifted_loss[::-1], fit.scales[1].shifted_loss, rtol=ROUNDING)
+    assert alone.scales[0].compute_equivalent == pytest.approx(fit.scales[1].compute_equivalent, rel=REFERENCE)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ import pytest
 from delphi_jax.batch import asymptote_grid
 from delphi_jax.kernels.bootstrap import bootstrap_laws, counts_from_key
 from delphi_jax.kernels.dependence import averaged_process, summed_covariance
-from delphi_jax.kernels.overtraining import overtraining
 from delphi_jax.kernels.parabola import fit_parabolas
 from delphi_jax.kernels.power_law import fit_free_laws, fit_pinned_laws, fit_shared_law
 from delphi_jax.kernels.precision import OLD_EMITTERS, jit64
@@ -55,17 +54,6 @@ def calls(seed: int) -> dict[Any, tuple[Any, ...]]:
         fit_processes: (X, loss, mask),
         summed_covariance: (X, mask, unit, np.tile(np.linspace(-1, 1, 4), (2, 2, 1))),
         averaged_process: (X, loss, mask, unit, 0.1 * unit, rng.uniform(0, 8, (2, 2, 4, 8))),
-        overtraining: (
-            18 + 2 * x[0],
-            10 + x[0],
-            x[0],
-            x[0],
-            mask[0],
-            (1.2, 100.0, 0.09),
-            np.linspace(18, 26, 32),
-            23.0,
-            np.array([0.5, 2.0]),
-        ),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from delphi_jax.batch import pad, padded_length
-from delphi_jax.fit.law import fit_laws
+from delphi_jax.fit.law import fit_laws, prepare_laws
 from delphi_jax.formulas import richards_inverse
 from delphi_jax.kernels import richards as kernel
 from delphi_jax.kernels.chunks import on_all_devices
@@ -198,16 +199,17 @@ def fit_downstream(
         for task in tasks
         if inputs[task.key].x is not None
     ]
-    curves = {curve.series: curve for curve in fit_richards_curves(problems)}
-    asymptotes = {task.key: _asymptote(inputs[task.key], curves.get(task.key)) for task in tasks}
     views = [(task, int(shot)) for task in tasks for shot in np.unique(evals[task.key].shot)]
-    series, pinned = {}, {}
+    series = {}
     for task, shot in views:
         own = evals[task.key]
         train = (own.shot == shot) & (own.budget < FIT_DIVIDE)
         series[view_name(task.key, shot)] = (own.budget[train], own.soft[train])
-        pinned[view_name(task.key, shot)] = asymptotes[task.key][0]
-    laws = fit_laws(series, L_inf=pinned)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(prepare_laws, [len(budget) for budget, _ in series.values()], pinned=True)
+        curves = {curve.series: curve for curve in fit_richards_curves(problems)}
+    asymptotes = {task.key: _asymptote(inputs[task.key], curves.get(task.key)) for task in tasks}
+    laws = fit_laws(series, L_inf={view_name(task.key, shot): asymptotes[task.key][0] for task, shot in views})
     return tuple(
         _view(
             task,

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from delphi_jax.fit.downstream import fit_downstream
-from delphi_jax.fit.isoflop import FORECAST_BUDGET, fit_isoflop, fit_overtraining
-from delphi_jax.fit.law import TARGETS, bootstrap_law, fit_laws, fit_shared_laws
+from delphi_jax.fit.isoflop import fit_isoflop
+from delphi_jax.fit.law import (
+    TARGETS,
+    bootstrap_law,
+    fit_laws,
+    fit_shared_laws,
+    prepare_bootstrap,
+    prepare_laws,
+)
+from delphi_jax.fit.overtraining import FORECAST_BUDGET, fit_overtraining
 from delphi_jax.fit.sweep import fit_sweep
 from delphi_jax.formulas import residual_percent
 from delphi_jax.labels import ADAMH_SUITE
@@ -43,6 +51,9 @@ PARTS = (
 )
 """What :func:`fit_study` can fit; names of the fields of :class:`~delphi_jax.results.StudyFit`."""
 
+_THREADS = 6
+"""Three kinds of fits, and programs that are made meanwhile."""
+
 _NEEDS = {
     "laws": {"isoflop"},
     "shared_laws": {"isoflop"},
@@ -71,7 +82,7 @@ def fit_study(
     if unknown := set(parts) - set(PARTS):
         raise ValueError(f"unknown parts {sorted(unknown)}, expected some of {list(PARTS)}")
     wanted = set(parts).union(*(_NEEDS.get(part, set()) for part in parts))
-    with ThreadPoolExecutor(max_workers=3) as pool:
+    with ThreadPoolExecutor(max_workers=_THREADS) as pool:
         sweep = (
             pool.submit(fit_sweep, study.sweep, likeliest=likeliest_process)
             if "sweep" in wanted and study.sweep is not None
@@ -82,7 +93,10 @@ def fit_study(
             if "downstream" in wanted and study.evals
             else None
         )
-        runs = pool.submit(_fit_runs, study.runs, wanted, draws, seed).result() if "isoflop" in wanted else {}
+        fitted = pool.submit(_fit_runs, study.runs, wanted, draws, seed) if "isoflop" in wanted else None
+        for prepare, *shape in _preparations(study.runs, wanted, draws):
+            pool.submit(prepare, *shape)
+        runs = fitted.result() if fitted is not None else {}
         swept = sweep.result() if sweep is not None else None
         return StudyFit(
             source=study.source,
@@ -101,6 +115,21 @@ def fit_study(
 def _unfinished(runs: RunTable, wanted: Collection[str]) -> list:
     left_out = fit_runs(runs)[1] if "isoflop" in wanted else None
     return [left_out] if left_out is not None else []
+
+
+def _preparations(runs: RunTable, wanted: Collection[str], draws: int) -> list[tuple]:
+    """Calls that get programs ready which :func:`_fit_runs` comes to one after the other, if every bucket is usable."""
+    if "laws" not in wanted:
+        return []
+    used, _ = fit_runs(runs)
+    buckets = {suite: len(np.unique(used.bucket[used.suite == suite])) for suite in np.unique(used.suite).tolist()}
+    focus = _focus(buckets)
+    if focus is None:
+        return []
+    calls: list[tuple] = [(prepare_laws, list(buckets.values()))]
+    if wanted & {"bootstraps", "seeds"}:
+        calls.append((prepare_bootstrap, buckets[focus], draws))
+    return calls
 
 
 def _fit_runs(runs: RunTable, wanted: Collection[str], draws: int, seed: int) -> dict:
@@ -134,8 +163,12 @@ def _fit_runs(runs: RunTable, wanted: Collection[str], draws: int, seed: int) ->
 
 def focus_suite(laws: Mapping[str, LawFit]) -> str | None:
     """The suite of the single-suite figures: AdamH where it has a law, else the first that has one."""
-    fitted = sorted(suite for suite, law in laws.items() if law.fitted)
-    return ADAMH_SUITE if ADAMH_SUITE in fitted else next(iter(fitted), None)
+    return _focus(suite for suite, law in laws.items() if law.fitted)
+
+
+def _focus(suites: Iterable[str]) -> str | None:
+    ordered = sorted(suites)
+    return ADAMH_SUITE if ADAMH_SUITE in ordered else next(iter(ordered), None)
 
 
 def _overtraining(isoflop: IsoflopFit, law: LawFit) -> OvertrainingFit | None:

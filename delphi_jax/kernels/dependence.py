@@ -15,6 +15,7 @@ Axes: B cells, N trials (padded, masked), F features, Q grid values.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
@@ -110,6 +111,7 @@ def partial_dependence(
 
 def prepare_partial_dependence(features: jax.Array, y: jax.Array, mask: jax.Array, grid: jax.Array) -> None:
     """Get the programs of :func:`partial_dependence` ready while the processes are still being fitted."""
-    parameter = np.empty(len(y))
-    summed_covariance.prepare(features, mask, parameter, grid)
-    averaged_process.prepare(features, y, mask, parameter, parameter, np.empty((*grid.shape, y.shape[1])))
+    parameter, summed = np.empty(len(y)), np.empty((*grid.shape, y.shape[1]))
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(summed_covariance.prepare, features, mask, parameter, grid)
+        pool.submit(averaged_process.prepare, features, y, mask, parameter, parameter, summed)

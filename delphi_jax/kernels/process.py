@@ -46,6 +46,8 @@ _LONGEST_STEP = 1.0
 """In units of theta: longer steps leave the basin that a start was chosen for."""
 _GAIN = 1e-13
 """Converged where a full Newton step promises less log likelihood than this."""
+_LEVEL = 1e-2
+"""Promised gain below which the likelihood may be levelling off."""
 _ROUNDING = 1e-7
 """Promised gain below which a full step is taken unseen: rounding hides whether the likelihood rose."""
 CHUNK = 4
@@ -178,9 +180,12 @@ def _ascend(start: jax.Array, movable: jax.Array, distance2: jax.Array, y: jax.A
             return (shifted[:, ::-1] * g - q[:, None] * g[:, ::-1]) / determinant[:, None]
 
         promised = 0.5 * jnp.sum(g * newton(convex), axis=1)
-        move = newton(convex + damping)
-        longest = jnp.max(jnp.abs(move), axis=1, keepdims=True)
-        move = move * jnp.minimum(1.0, _LONGEST_STEP / jnp.maximum(longest, 1e-300))
+        # Each by itself: along a flat length scale a long step must not shorten that of the noise.
+        move = jnp.clip(newton(convex + damping), -_LONGEST_STEP, _LONGEST_STEP)
+        # The likelihood often levels off towards a plane, where Newton in log l takes even steps for ever. Newton in
+        # 1/l^2 would go beyond its end, so the bound is tried, once.
+        level = (g[:, 0] > 0) & (curvature[:, 0] <= 4 * g[:, 0]) & (promised < _LEVEL) & (damping == 0)
+        move = jnp.where(level[:, None] & np.array([True, False]), jnp.inf, move)
         following = jnp.clip(at.theta + move, *_LOG_BOUNDS)
         return _State(at, following, promised, damping, state.evaluations + 1, promised < _GAIN)
 
@@ -215,9 +220,11 @@ def _fit(features: jax.Array, y: jax.Array, mask: jax.Array, likeliest: jax.Arra
         *(jnp.repeat(field, len(_STARTS), axis=0) for field in (squared_distances(features), y, mask)),
     )
     ends = jax.tree.map(lambda lanes: lanes.reshape(starts.shape[:2] + lanes.shape[1:]), ends)
+    # Where an ascent has converged, its next step gains no likelihood, but makes theta right to rounding.
+    reached = jnp.where(ends.converged[:, :, None], ends.trial, ends.at.theta)
     level_noise, level_value = _level_only(y, n)
     level_theta = jnp.stack([jnp.full_like(level_noise, _LOG_BOUNDS[0]), jnp.log(level_noise)], axis=1)
-    theta = jnp.concatenate([ends.at.theta, level_theta[:, None]], axis=1)
+    theta = jnp.concatenate([reached, level_theta[:, None]], axis=1)
     # The third start's mode is reported, but followed only where the caller wants the likeliest of all.
     value = jnp.concatenate([ends.at.value, level_value[:, None]], axis=1)
     value = jnp.where(np.array([True, True, False, True]) | likeliest, value, -jnp.inf)
@@ -240,7 +247,7 @@ def _fit(features: jax.Array, y: jax.Array, mask: jax.Array, likeliest: jax.Arra
         noise=jnp.exp(theta[:, 1]),
         log_likelihood=jnp.take_along_axis(value, best, axis=1)[:, 0],
         on_bound=on_bound,
-        interpolating=jnp.exp(ends.at.theta[:, 2]),
+        interpolating=jnp.exp(reached[:, 2]),
         interpolating_log_likelihood=ends.at.value[:, 2],
         status=status,
     )

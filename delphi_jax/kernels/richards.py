@@ -47,8 +47,8 @@ _PATIENCE = 40
 _GAIN = 1e-13
 _MIN_POINTS = 4
 """As many as the curve has parameters."""
-_ON_BOUND = 1e-9
-"""Relative distance at which a parameter counts as lying on its bound."""
+_ON_BOUND = 1e-6
+"""Relative distance at which a parameter counts as lying on its bound: the last steps towards one gain nothing."""
 _LEAST_DAMPING = 1e-9
 _GRADIENT = 1e-11
 """Converged where every free parameter's gradient is this small, as a cosine with the residual."""
