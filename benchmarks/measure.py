@@ -1,19 +1,22 @@
-"""What the benchmarks share: a clock, two measures of error, and what the machine is."""
+"""What the benchmarks share: a clock, two measures of error, memory, and what the machine is."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
+import resource
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from threadpoolctl import threadpool_info
 
-__all__ = ["largest_difference", "machine", "timed", "worse"]
+__all__ = ["largest_difference", "machine", "peak_memory", "timed", "worse"]
 
 T = TypeVar("T")
 
@@ -39,6 +42,19 @@ def worse(actual: Any, expected: Any) -> int:
     """How many of the minimised objectives ``actual`` lie above ``expected``, by more than rounding."""
     actual, expected = np.asarray(actual, dtype=float), np.asarray(expected, dtype=float)
     return int(np.sum(actual > expected + _AHEAD * np.abs(expected)))
+
+
+def peak_memory() -> int:
+    """Bytes of memory that this process has held at most.
+
+    Linux's VmHWM starts anew with the program; elsewhere ``ru_maxrss`` has to do, which a forked process may inherit.
+    """
+    try:
+        status = Path("/proc/self/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def machine() -> dict[str, Any]:

@@ -21,9 +21,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-__all__ = ["main"]
+from benchmarks.processes import ROOT, environment
 
-ROOT = Path(__file__).resolve().parents[1]
+__all__ = ["main"]
 
 _EVENTS = {
     "jaxpr_trace_duration": "trace",
@@ -68,12 +68,11 @@ def _median(runs: list[dict[str, Any]], *path: str) -> str:
 
 
 def _process(cache: Path, kind: str) -> dict[str, Any]:
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     started = time.time()
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.profile_command", "--child", str(cache), repr(started), kind],
         cwd=ROOT,
-        env=environment | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+        env=environment(),
         check=True,
         stdout=subprocess.PIPE,
         text=True,
@@ -140,7 +139,7 @@ def _child(cache: Path, started: float, *, serial: bool) -> None:
     # Traces within a program count as the program's: only those that reach the compiler are listed.
     programs = {name: steps for name, steps in spent.items() if "compile" in steps}
     print(json.dumps({"stages": stages, "programs": programs, "ended": time.time()}), flush=True)
-    gc.freeze()
+    os._exit(0)
 
 
 if __name__ == "__main__":

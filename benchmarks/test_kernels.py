@@ -11,16 +11,18 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import baseline
+from benchmarks import baseline, floors
 from benchmarks.baseline_command import load_tables
 from benchmarks.measure import largest_difference, worse
+from benchmarks.problems import budgets, noisy_laws, richards_curves
 from delphi_jax.batch import asymptote_grid, pad
 from delphi_jax.fit.downstream import RichardsProblem, fit_richards_curves
 from delphi_jax.fit.law import bootstrap_law, fit_laws, resampling_indices
 from delphi_jax.heuristics import BATCH_SIZES, FEATURES, HIDDEN_DIMS, HORIZONS
+from delphi_jax.kernels import process as process_kernel
+from delphi_jax.kernels import richards as richards_kernel
 from delphi_jax.kernels.bootstrap import bootstrap_laws
 from delphi_jax.kernels.dependence import partial_dependence
-from delphi_jax.kernels.overtraining import overtraining
 from delphi_jax.kernels.parabola import fit_parabolas
 from delphi_jax.kernels.power_law import fit_free_laws
 from delphi_jax.kernels.process import fit_processes
@@ -30,20 +32,14 @@ from delphi_jax.status import Status
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 DATA = Path(__file__).resolve().parents[1] / "data"
-COMPUTE = np.geomspace(3e18, 3e20, 7)
+COMPUTE = budgets()
 
 Compare = Callable[..., tuple[Any, Any]]
 
 
-def _series(rng: np.random.Generator, n: int) -> np.ndarray:
-    """``n`` noisy laws on COMPUTE, [n, 7]."""
-    floor, excess, alpha = (rng.uniform(*ends, (n, 1)) for ends in ((0.5, 2.0), (0.8, 3.0), (0.05, 0.3)))
-    return floor + excess * (COMPUTE / COMPUTE[0]) ** -alpha * np.exp(rng.normal(0, 1e-3, (n, len(COMPUTE))))
-
-
 def test_grid_search(compare: Compare, benchmark: Any) -> None:
     n, n_plain, n_grid = 1000, 20, 400
-    losses = _series(np.random.default_rng(1), n)
+    losses = noisy_laws(np.random.default_rng(1), n)
     padded, mask = pad(list(losses))
     log_compute = pad([np.log(COMPUTE)] * n)[0]
     series = {str(i): (COMPUTE, loss) for i, loss in enumerate(losses)}
@@ -55,6 +51,7 @@ def test_grid_search(compare: Compare, benchmark: Any) -> None:
         target=1000,
         share=n_plain / n,
         public=lambda: fit_laws(series, n_grid=n_grid),
+        work=floors.free_laws(n, len(COMPUTE), n_grid),
     )
     scores = [law["score"] for law in plain]
     benchmark.extra_info.update(
@@ -71,7 +68,7 @@ def test_grid_search(compare: Compare, benchmark: Any) -> None:
 
 def test_bootstrap(compare: Compare, benchmark: Any) -> None:
     draws, n_plain, n_grid, target = 1000, 100, 100, 1e23
-    loss = _series(np.random.default_rng(2), 1)[0]
+    loss = noisy_laws(np.random.default_rng(2), 1)[0]
     log_compute, mask = (rows[0] for rows in pad([np.log(COMPUTE)]))
     padded = pad([loss])[0][0]
     indices = resampling_indices(len(loss), draws, seed=0)
@@ -88,45 +85,45 @@ def test_bootstrap(compare: Compare, benchmark: Any) -> None:
         target=500,
         share=n_plain / draws,
         public=lambda: bootstrap_law(COMPUTE, loss, [target], indices=indices, n_grid=n_grid),
+        work=floors.bootstrap(draws, len(loss), n_grid),
     )
     fitted = np.array([draw["status"] == "ok" for draw in plain])
     expected = np.array(
         [(draw["L_inf"], draw["alpha"], draw["score"], *draw["forecast"]) for draw in plain if "A" in draw]
     )
-    first = jax.tree.map(lambda field: np.asarray(field)[:n_plain][fitted], fits)
+    first = jax.tree.map(lambda field: field[:n_plain][fitted], fits)
     forecast = first.L_inf + first.A * target**-first.alpha
     benchmark.extra_info.update(
         difference=largest_difference(forecast, expected[:, 3]),
         worse=worse(first.score, expected[:, 2]),
         objective=float(np.sum(first.score)),
         compared=int(fitted.sum()),
-        failures=int(np.sum(np.asarray(fits.status) != Status.FITTED)),
+        failures=int(np.sum(fits.status != Status.FITTED)),
     )
 
 
 def test_richards(compare: Compare, benchmark: Any) -> None:
-    n, n_plain, n_points = 1000, 40, 17
-    rng = np.random.default_rng(3)
-    floors = rng.choice([0.0, 0.25], n)
-    shapes = np.column_stack([rng.uniform(*ends, n) for ends in ((3, 15), (-1.1, -0.5), (0.5, 4), (0.6, 0.95))])
-    x = np.sort(rng.uniform(-1.6, -0.2, (n, n_points)))
-    curves = [baseline.richards(row, *shape, floor) for row, shape, floor in zip(x, shapes, floors, strict=True)]
-    y = np.array(curves) + rng.normal(0, 0.01, x.shape)
-    problems = [RichardsProblem(str(i), *problem) for i, problem in enumerate(zip(x, y, floors, strict=True))]
+    n, n_plain = 1000, 40
+    curves = richards_curves(np.random.default_rng(3), n)
+    x, y, floor = curves.x, curves.y, curves.floor
+    problems = [RichardsProblem(str(i), *problem) for i, problem in enumerate(zip(x, y, floor, strict=True))]
+    evaluations = _richards_evaluations(x[:n_plain], y[:n_plain], floor[:n_plain])
     fits, plain = compare(
         "Richards",
         # The public function: it spreads a large batch over the processors, and gives slow problems more time.
         lambda: fit_richards_curves(problems),
-        lambda: [_fit_richards(*problem) for problem in zip(x[:n_plain], y[:n_plain], floors, strict=False)],
-        size=f"{n} problems of {n_points}",
+        lambda: [_fit_richards(*problem) for problem in zip(x[:n_plain], y[:n_plain], floor, strict=False)],
+        size=f"{n} problems of {x.shape[1]}",
         target=20,
         share=n_plain / n,
+        work=floors.richards(n, x.shape[1], evaluations),
     )
     sse, found = np.array([fit.sse for fit in fits[:n_plain]]), np.isfinite(plain)
     benchmark.extra_info.update(
         difference=float(np.max((np.sort(sse[found] / np.array(plain)[found]) - 1), initial=0.0)),
         worse=worse(sse[found], np.array(plain)[found]),
         better=worse(np.array(plain)[found], sse[found]),
+        evaluations=evaluations,
         objective=float(sse.sum()),
         compared=int(found.sum()),
         failures=sum(not fit.fitted for fit in fits),
@@ -140,6 +137,20 @@ def _fit_richards(x: np.ndarray, y: np.ndarray, floor: float) -> float:
         return baseline.fit_richards(x, y, floor)["sse"]
     except RuntimeError:
         return float("nan")
+
+
+def _richards_evaluations(x: np.ndarray, y: np.ndarray, floor: np.ndarray) -> float:
+    """Mean evaluations per problem, all starts together."""
+    full = np.ones(len(x))
+    bounds = richards_kernel.RichardsBounds(
+        k=(0.1 * full, 50.0 * full),
+        x0=(x.min(axis=1) - 2, x.max(axis=1) + 2),
+        v=(0.1 * full, 20.0 * full),
+        amplitude=(0.05 * full, 1.0 - floor),
+    )
+    kernel = richards_kernel.fit_richards.__wrapped__
+    mask = np.ones(x.shape, dtype=bool)
+    return floors.evaluations(richards_kernel, "_refine", lambda: kernel(x, y, mask, floor, bounds), len(x))
 
 
 @pytest.fixture(scope="module")
@@ -172,24 +183,27 @@ def _batch(cells: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 def test_processes(compare: Compare, benchmark: Any, cells: list[dict[str, Any]]) -> None:
     batch = _batch(cells)
+    trials = batch[2].sum(axis=1)
+    kernel = process_kernel.fit_processes.__wrapped__
+    evaluations = floors.evaluations(process_kernel, "_ascend", lambda: kernel(*batch), len(trials))
     fits, plain = compare(
         "processes",
         lambda: fit_processes(*batch),
         lambda: [baseline.fit_process(cell["X"], cell["y"]).log_marginal_likelihood_value_ for cell in cells],
-        size=f"24 cells ({len(cells)} with trials) of up to {int(batch[2].sum(axis=1).max())}",
+        size=f"24 cells ({len(cells)} with trials) of up to {int(trials.max())}",
         target=5,
+        work=floors.total(floors.processes(1, int(n), len(FEATURES), evaluations) for n in trials),
     )
-    broad, interpolating = (
-        np.asarray(value)[: len(cells)] for value in (fits.log_likelihood, fits.interpolating_log_likelihood)
-    )
+    broad, interpolating = (value[: len(cells)] for value in (fits.log_likelihood, fits.interpolating_log_likelihood))
     benchmark.extra_info.update(
         difference=float(np.max(np.array(plain) - np.maximum(broad, interpolating), initial=0.0)),
         worse=worse(-np.maximum(broad, interpolating), -np.array(plain)),
         worse_of_broad_mode=worse(-broad, -np.array(plain)),
         better=worse(-np.array(plain), -np.maximum(broad, interpolating)),
+        evaluations=evaluations,
         objective=float(broad.sum()),
         compared=len(cells),
-        failures=int(np.sum(~np.isin(np.asarray(fits.status)[: len(cells)], (Status.FITTED, Status.BOUND_HIT)))),
+        failures=int(np.sum(~np.isin(fits.status[: len(cells)], (Status.FITTED, Status.BOUND_HIT)))),
     )
 
 
@@ -211,6 +225,7 @@ def test_partial_dependence(compare: Compare, benchmark: Any, cells: list[dict[s
         size=f"24 cells ({len(cells)} with trials), {len(FEATURES)} features, 80 values",
         target=30,
         share=n_plain / len(cells),
+        work=floors.total(floors.dependence(1, int(n), *grid.shape[1:]) for n in mask.sum(axis=1)),
     )
     expected = np.array(plain)
     benchmark.extra_info.update(
@@ -219,7 +234,7 @@ def test_partial_dependence(compare: Compare, benchmark: Any, cells: list[dict[s
             largest_difference(ours.sd[:n_plain], expected[:, :, 1]),
         ),
         compared=int(expected[:, :, 0].size),
-        failures=int(np.sum(~np.isfinite(np.asarray(ours.mean)[: len(cells)]))),
+        failures=int(np.sum(~np.isfinite(ours.mean[: len(cells)]))),
     )
 
 
@@ -236,6 +251,7 @@ def test_parabolas(compare: Compare, benchmark: Any) -> None:
         lambda: [baseline.fit_parabola(10 ** x[i], loss[i], 10 ** log_params[i]) for i in range(n_plain)],
         size=f"{n} groups of {n_runs} runs",
         share=n_plain / n,
+        work=floors.parabolas(n, n_runs),
     )
     fields = {
         "loss_star": "loss_star",
@@ -245,47 +261,9 @@ def test_parabolas(compare: Compare, benchmark: Any) -> None:
     }
     benchmark.extra_info.update(
         difference=max(
-            largest_difference(np.asarray(getattr(fits, field))[:n_plain], [fit[name] for fit in plain])
+            largest_difference(getattr(fits, field)[:n_plain], [fit[name] for fit in plain])
             for field, name in fields.items()
         ),
         compared=n_plain,
         failures=int(np.sum(~np.isin(fits.status, (Status.FITTED, Status.CLIPPED_TO_EDGE)))),
-    )
-
-
-def test_overtraining(compare: Compare, benchmark: Any) -> None:
-    scales, C_f = (0.2, 1 / 3, 0.5, 2 / 3, 2.0, 3.0, 4.0, 5.0, 10.0), 1e23
-    rng = np.random.default_rng(5)
-    law = baseline.fit_free(COMPUTE, loss := _series(rng, 1)[0])
-    tokens = 2e9 * (COMPUTE / COMPUTE[0]) ** 0.5
-    under, over = (COMPUTE[0] / COMPUTE) ** 0.05 * rng.uniform(0.08, 0.12, (2, len(COMPUTE)))
-    log_compute, log_tokens, a_under, a_over = (
-        pad([row])[0][0] for row in (np.log10(COMPUTE), np.log10(tokens), under, over)
-    )
-    mask = pad([COMPUTE])[1][0]
-    log_grid = np.linspace(np.log10(COMPUTE[0]), np.log10(1000 * C_f), 800)
-    parameters = tuple(law[name] for name in ("L_inf", "A", "alpha"))
-    fits, plain = compare(
-        "overtraining",
-        lambda: overtraining(
-            log_compute,
-            log_tokens,
-            a_under,
-            a_over,
-            mask,
-            parameters,
-            log_grid,
-            np.log10(C_f),
-            np.array(scales),
-        ),
-        lambda: [baseline.overtraining(COMPUTE, tokens, loss, under, over, law, C_f, scale) for scale in scales],
-        size=f"{len(scales)} scales, 800 budgets",
-    )
-    benchmark.extra_info.update(
-        difference=max(
-            largest_difference(10 ** np.asarray(fits.log_compute_equivalent), [fit["C_equiv"] for fit in plain]),
-            largest_difference(fits.loss, [fit["curve"] for fit in plain]),
-        ),
-        compared=len(scales),
-        failures=int(np.sum(np.asarray(fits.status) != Status.FITTED)),
     )
