@@ -111,10 +111,10 @@ def _child(cache: Path, started: float, *, serial: bool) -> None:
     import jax
 
     lap("import JAX")
+    from delphi_jax import programs
     from delphi_jax.fit import study as fits
-    from delphi_jax.programs import keep_programs
 
-    keep_programs(cache)
+    programs.keep_programs(cache)
     lap("import fits and kernels, start JAX")
     spent: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
 
@@ -126,7 +126,8 @@ def _child(cache: Path, started: float, *, serial: bool) -> None:
     jax.monitoring.register_event_duration_secs_listener(listen)
     if serial:
         pool = fits.ThreadPoolExecutor
-        fits.ThreadPoolExecutor = lambda max_workers: pool(1)
+        fits.ThreadPoolExecutor = lambda *_, **__: pool(1)
+        programs._Programs.prepare = lambda *_: None
     fit = fits.fit_study(study, parts_for(FIGURE_TITLES))
     lap("fit: make or load the programs, compute")
     drawing = draw_figures(fit)
@@ -137,8 +138,8 @@ def _child(cache: Path, started: float, *, serial: bool) -> None:
         fits.fit_study(study, parts_for(FIGURE_TITLES))
     lap(_COMPUTE)
     # Traces within a program count as the program's: only those that reach the compiler are listed.
-    programs = {name: steps for name, steps in spent.items() if "compile" in steps}
-    print(json.dumps({"stages": stages, "programs": programs, "ended": time.time()}), flush=True)
+    made = {name: steps for name, steps in spent.items() if "compile" in steps}
+    print(json.dumps({"stages": stages, "programs": made, "ended": time.time()}), flush=True)
     os._exit(0)
 
 

@@ -11,13 +11,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import heapq
 import itertools
 import os
 import pickle
 import platform
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -65,7 +63,8 @@ class _Program:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.compiled: jax.stages.Compiled | None = None
-        self.has_run = False
+        self.trusted = False
+        """Whether it was made in this process, or has run."""
 
 
 class _Programs:
@@ -73,7 +72,7 @@ class _Programs:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._programs: dict[tuple[Any, ...], _Program] = defaultdict(_Program)
+        self._programs: dict[tuple[Any, ...], _Program] = {}
         self._world = _world()
 
     def __call__(self, name: str, jitted: Callable[[], Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -81,17 +80,14 @@ class _Programs:
         program, path = self._place(name, args, kwargs)
         with program.lock:
             if program.compiled is None:
-                program.compiled = _load(path)
-            # What does not run is compiled anew: the numbers are the same.
-            if program.compiled is not None and not program.has_run:
+                _get(program, name, jitted, args, kwargs, path)
+            if not program.trusted:
+                # What does not run is compiled anew: the numbers are the same.
                 with contextlib.suppress(Exception):
                     result = jax.block_until_ready(program.compiled(*args, **kwargs))
-                    program.has_run = True
+                    program.trusted = True
                     return result
-                program.compiled = None
-            if program.compiled is None:
-                program.compiled = _make(name, jitted(), args, kwargs, path)
-                program.has_run = True
+                _make(program, name, jitted, args, kwargs, path)
         return program.compiled(*args, **kwargs)
 
     def prepare(self, name: str, jitted: Callable[[], Any], args: tuple[Any, ...]) -> None:
@@ -100,14 +96,14 @@ class _Programs:
         program, path = self._place(name, args, {})
         with program.lock:
             if program.compiled is None:
-                program.compiled = _load(path) or _make(name, jitted(), args, {}, path)
+                _get(program, name, jitted, args, {}, path)
 
     def _place(self, name: str, args: Any, kwargs: Any) -> tuple[_Program, Path]:
         """The program of a kernel and the shapes of its arguments, and the file that keeps it."""
         leaves, tree = jax.tree.flatten((args, kwargs))
         key = (name, tree, *((leaf.shape, leaf.dtype.name) for leaf in leaves))
         digest = hashlib.sha256(f"{self._world}\n{key}".encode()).hexdigest()
-        return self._programs[key], self._folder / f"{name}-{digest[:32]}.program"
+        return self._programs.setdefault(key, _Program()), self._folder / f"{name}-{digest[:32]}.program"
 
 
 def _typed(arguments: Any) -> Any:
@@ -115,19 +111,19 @@ def _typed(arguments: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), arguments)
 
 
-def _load(path: Path) -> jax.stages.Compiled | None:
-    """The program kept at ``path``; None where it is absent or damaged."""
+def _get(program: _Program, name: str, jitted: Callable[[], Any], args: Any, kwargs: Any, path: Path) -> None:
+    """Load ``program`` from ``path``, or make it where there is none, or a damaged one."""
     with contextlib.suppress(Exception):
-        return _unpack(path.read_bytes())
-    return None
+        program.compiled = _unpack(path.read_bytes())
+        return
+    _make(program, name, jitted, args, kwargs, path)
 
 
-def _make(name: str, jitted: Any, args: Any, kwargs: Any, path: Path) -> jax.stages.Compiled:
-    """The program, compiled and kept at ``path`` if it can be."""
-    program = _compile(name, jitted, args, kwargs)
+def _make(program: _Program, name: str, jitted: Callable[[], Any], args: Any, kwargs: Any, path: Path) -> None:
+    """Compile ``program``, and keep it at ``path`` if that can be."""
+    program.compiled, program.trusted = _compile(name, jitted(), args, kwargs), True
     with contextlib.suppress(Exception):
-        write_whole(path, _pack(program))
-    return program
+        write_whole(path, _pack(program.compiled))
 
 
 class _Turns:
@@ -143,10 +139,14 @@ class _Turns:
     def turn(self, name: str) -> Iterator[None]:
         with self._changed:
             ticket = (_FIRST.index(name) if name in _FIRST else len(_FIRST), next(self._numbers))
-            heapq.heappush(self._waiting, ticket)
-            self._changed.wait_for(lambda: not self._taken and self._waiting[0] == ticket)
-            heapq.heappop(self._waiting)
-            self._taken = True
+            self._waiting.append(ticket)
+            try:
+                self._changed.wait_for(lambda: not self._taken and min(self._waiting) == ticket)
+                self._taken = True
+            finally:
+                # An interrupt, too, must not leave a ticket for which all others wait.
+                self._waiting.remove(ticket)
+                self._changed.notify_all()
         try:
             yield
         finally:

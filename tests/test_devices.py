@@ -22,6 +22,7 @@ from delphi_jax import programs
 from delphi_jax.fit.downstream import RichardsProblem, fit_richards_curves
 from delphi_jax.fit.isoflop import fit_isoflop
 from delphi_jax.fit.law import fit_laws
+from delphi_jax.fit.study import fit_study
 from delphi_jax.fit.sweep import fit_sweep
 from delphi_jax.formulas import richards
 from delphi_jax.io.study import load_study
@@ -32,7 +33,7 @@ from delphi_jax.kernels.dependence import partial_dependence
 from delphi_jax.kernels.power_law import fit_pinned_laws
 from delphi_jax.kernels.precision import OLD_EMITTERS, run_kernels_with
 from delphi_jax.status import Status
-from delphi_jax.tables import RunTable
+from delphi_jax.tables import RunTable, Study
 from tests.tolerances import REFERENCE, ROUNDING, TRUTH
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,6 +72,9 @@ class Watch:
         split = all(len(leaf.addressable_shards[0].data) * len(held) == len(leaf) for leaf in leaves)
         self.devices[name] = max(self.devices.get(name, 0), len(held) if split else 0)
         return results
+
+    def prepare(self, *_: Any) -> None:
+        """Nothing is made ahead."""
 
 
 def law_series(n: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -330,8 +334,22 @@ def test_large_batches_on_one_processor_run_in_threads(monkeypatch: pytest.Monke
         return fit_pinned_laws(*arguments)
 
     expected = jax.device_get(fit_pinned_laws(*arguments))
-    monkeypatch.setattr(chunks.os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(chunks, "usable_cores", lambda: 3)
     found = on_all_devices(spy, 2, *arguments)
     assert lengths == [34, 34, 34]
     for name, values in found._asdict().items():
         np.testing.assert_allclose(values, getattr(expected, name), rtol=ROUNDING, err_msg=name)
+
+
+def test_a_study_is_fitted_where_its_caller_computes(golden_study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def spy(*_: Any) -> tuple[()]:
+        seen.append(jax.config.jax_default_device)
+        return ()
+
+    monkeypatch.setattr("delphi_jax.fit.study.fit_downstream", spy)
+    with jax.default_device(jax.devices()[0]):
+        fit_study(golden_study, {"downstream"})
+    fit_study(golden_study, {"downstream"})
+    assert seen == [jax.devices()[0], None]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,10 +14,16 @@ import numpy as np
 import pytest
 
 from delphi_jax import programs
+from delphi_jax.draw import parts_for
 from delphi_jax.fit.law import fit_law
+from delphi_jax.fit.study import fit_study
+from delphi_jax.io import load_study
 from delphi_jax.kernels.power_law import fit_free_laws
 from delphi_jax.kernels.precision import run_kernels_with
+from delphi_jax.labels import FIGURE_TITLES
 from delphi_jax.results import LawFit
+
+ROOT = Path(__file__).resolve().parents[1]
 
 COMPUTE = np.array([3e18, 1e19, 3e19, 1e20, 3e20])
 LOSS = 1.3 + 90.0 * COMPUTE**-0.085 * np.array([1.0, 1.0002, 0.9999, 1.0001, 1.0])
@@ -145,7 +153,7 @@ def test_what_was_prepared_but_does_not_run_is_compiled_anew(
     def broken(*_: object, **__: object) -> None:
         raise jax.errors.JaxRuntimeError("NOT_FOUND: function not found")
 
-    monkeypatch.setattr(programs, "_load", lambda _: broken)
+    monkeypatch.setattr(programs, "_unpack", lambda _: broken)
     programs.keep_programs(folder)
     fit_free_laws.prepare(*arguments)
     np.testing.assert_array_equal(fit_free_laws(*arguments).alpha, sound.alpha)
@@ -159,3 +167,74 @@ def test_a_kernel_within_a_program_is_not_kept_apart(folder: Path, compiled: lis
     with jax.enable_x64(True):
         np.testing.assert_allclose(jax.jit(fit_free_laws)(*arguments).alpha, plain.alpha, rtol=1e-12)
     assert compiled == []
+
+
+def test_who_gives_up_waiting_lets_the_others_pass() -> None:
+    turns, held, done = programs._Turns(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with turns.turn("another"):
+            held.set()
+            done.wait(30)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with ThreadPoolExecutor() as pool:
+        holder = pool.submit(hold)
+        assert held.wait(30)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(turns._changed, "wait_for", interrupted)
+            with pytest.raises(KeyboardInterrupt), turns.turn("fit_processes"):
+                pass
+        done.set()
+        holder.result(30)
+        order: list[str] = []
+        for name in ("another", "fit_processes"):
+            with turns.turn(name):
+                order.append(name)
+    assert order == ["another", "fit_processes"]
+
+
+def test_the_longest_come_first() -> None:
+    turns, order = programs._Turns(), []
+    held, waiting = threading.Event(), ("another", "fit_richards", "fit_processes")
+
+    def hold() -> None:
+        with turns.turn("first"):
+            held.set()
+            while len(turns._waiting) < len(waiting):
+                held.wait(0.01)
+
+    def take(name: str) -> None:
+        with turns.turn(name):
+            order.append(name)
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(hold)
+        assert held.wait(30)
+        list(pool.map(take, waiting))
+    assert order == ["fit_processes", "fit_richards", "another"]
+
+
+def test_every_program_made_ahead_is_one_that_a_fit_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared, called = set(), set()
+
+    class Notes(programs._Programs):
+        def _place(self, name: str, args: object, kwargs: object) -> object:
+            place = super()._place(name, args, kwargs)
+            noted = called if sys._getframe(1).f_code.co_name == "__call__" else prepared
+            noted.add(place[1].name.split("-")[0] + str(jax.tree.map(np.shape, args)))
+            return place
+
+    monkeypatch.setattr(programs, "_Programs", Notes)
+    programs.keep_programs(folder)
+    fit_study(load_study(ROOT / "data"), parts_for(FIGURE_TITLES))
+    assert {name.partition("(")[0] for name in prepared} == {
+        "averaged_process",
+        "bootstrap_laws",
+        "fit_free_laws",
+        "fit_pinned_laws",
+        "summed_covariance",
+    }
+    assert prepared <= called

@@ -206,8 +206,9 @@ def fit_downstream(
         train = (own.shot == shot) & (own.budget < FIT_DIVIDE)
         series[view_name(task.key, shot)] = (own.budget[train], own.soft[train])
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(prepare_laws, [len(budget) for budget, _ in series.values()], pinned=True)
+        ready = pool.submit(prepare_laws, [len(budget) for budget, _ in series.values()], pinned=True)
         curves = {curve.series: curve for curve in fit_richards_curves(problems)}
+        ready.result()
     asymptotes = {task.key: _asymptote(inputs[task.key], curves.get(task.key)) for task in tasks}
     laws = fit_laws(series, L_inf={view_name(task.key, shot): asymptotes[task.key][0] for task, shot in views})
     return tuple(

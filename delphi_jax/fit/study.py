@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import jax
 import numpy as np
 
 from delphi_jax.fit.downstream import fit_downstream
@@ -82,34 +83,38 @@ def fit_study(
     if unknown := set(parts) - set(PARTS):
         raise ValueError(f"unknown parts {sorted(unknown)}, expected some of {list(PARTS)}")
     wanted = set(parts).union(*(_NEEDS.get(part, set()) for part in parts))
-    with ThreadPoolExecutor(max_workers=_THREADS) as pool:
-        sweep = (
-            pool.submit(fit_sweep, study.sweep, likeliest=likeliest_process)
-            if "sweep" in wanted and study.sweep is not None
-            else None
-        )
-        views = (
-            pool.submit(fit_downstream, study.evals, study.externals)
-            if "downstream" in wanted and study.evals
-            else None
-        )
-        fitted = pool.submit(_fit_runs, study.runs, wanted, draws, seed) if "isoflop" in wanted else None
-        for prepare, *shape in _preparations(study.runs, wanted, draws):
-            pool.submit(prepare, *shape)
-        runs = fitted.result() if fitted is not None else {}
-        swept = sweep.result() if sweep is not None else None
-        return StudyFit(
-            source=study.source,
-            downstream=views.result() if views is not None else (),
-            sweep=swept,
-            skipped=(
-                *study.skipped,
-                *_unfinished(study.runs, wanted),
-                *(swept.skipped if swept is not None else ()),
-            ),
-            missing=study.missing,
-            **runs,
-        )
+    device = jax.config.jax_default_device
+    with ThreadPoolExecutor(_THREADS, initializer=_use_device, initargs=(device,)) as pool:
+        fits = {}
+        if "sweep" in wanted and study.sweep is not None:
+            fits["sweep"] = pool.submit(fit_sweep, study.sweep, likeliest=likeliest_process)
+        if "downstream" in wanted and study.evals:
+            fits["downstream"] = pool.submit(fit_downstream, study.evals, study.externals)
+        if "isoflop" in wanted:
+            fits["runs"] = pool.submit(_fit_runs, study.runs, wanted, draws, seed)
+        ready = [pool.submit(prepare, *shape) for prepare, *shape in _preparations(study.runs, wanted, draws)]
+        try:
+            found = {name: fit.result() for name, fit in fits.items()}
+            for program in ready:
+                program.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    sweep = found.get("sweep")
+    return StudyFit(
+        source=study.source,
+        downstream=found.get("downstream", ()),
+        sweep=sweep,
+        skipped=(*study.skipped, *_unfinished(study.runs, wanted), *(sweep.skipped if sweep is not None else ())),
+        missing=study.missing,
+        **found.get("runs", {}),
+    )
+
+
+def _use_device(device: jax.Device | None) -> None:
+    """Take the default device of the thread that calls over into this one, for as long as it lives."""
+    if device is not None:
+        jax.default_device(device).__enter__()
 
 
 def _unfinished(runs: RunTable, wanted: Collection[str]) -> list:

@@ -9,8 +9,8 @@ import numpy as np
 
 from delphi_jax.batch import padded_length
 from delphi_jax.heuristics import BATCH_SIZES, FEATURES, HIDDEN_DIMS, HORIZONS, heuristic_point
-from delphi_jax.kernels.chunks import on_all_devices
-from delphi_jax.kernels.dependence import Dependence, partial_dependence, prepare_partial_dependence
+from delphi_jax.kernels.chunks import on_all_devices, prepare_on_all_devices
+from delphi_jax.kernels.dependence import Dependence, partial_dependence
 from delphi_jax.kernels.process import CHUNK, Process, fit_processes
 from delphi_jax.results import CellFit, Floats, PartialDependence, SweepFit
 from delphi_jax.status import Status
@@ -71,9 +71,11 @@ def fit_sweep(sweep: SweepTable, *, likeliest: bool = False) -> SweepFit:
             # The heuristic's own value rides along as one more grid value.
             grids[i] = np.column_stack([np.linspace(low, high, _GRID_POINTS, axis=1), heuristic])
 
+    parameters = (np.empty(n_cells), np.empty(n_cells))
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(prepare_partial_dependence, standard, loss, mask, grids)
+        ready = pool.submit(prepare_on_all_devices, partial_dependence, CHUNK, standard, loss, mask, *parameters, grids)
         processes = on_all_devices(fit_processes, CHUNK, standard, loss, mask, np.asarray(likeliest))
+        ready.result()
     parameters = (processes.length_scale, processes.noise)
     dependence = on_all_devices(partial_dependence, CHUNK, standard, loss, mask, *parameters, grids)
     cells = [

@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from delphi_jax.kernels.precision import jit64
 
-__all__ = ["in_chunks", "on_all_devices"]
+__all__ = ["in_chunks", "on_all_devices", "prepare_on_all_devices", "usable_cores"]
 
 _WORTH_A_THREAD = 12
 """Chunks that repay a thread of their own."""
@@ -52,37 +52,68 @@ def on_all_devices(kernel: Callable[..., Any], size: int, *arguments: Any) -> An
     ``arguments`` are trees of NumPy arrays, [B, ...], or without axes and then the same for all problems.
 
     Every device takes the same whole number of chunks of ``size`` problems, filled up with copies of the last
-    problem. On CPU a chunk is computed as on one device, so that the numbers do not depend on how many there are. A
-    single chunk stays on one device, which is faster; a default device that the caller has set takes the whole batch.
-    Filling up and cutting back are done here, outside the program: its devices exchange nothing and never wait.
+    problem. On CPU a chunk is computed as on one device, so that the numbers depend on how many there are by rounding
+    at most. A single chunk stays on one device, which is faster; a default device that the caller has set takes the
+    whole batch. Filling up and cutting back are done here, outside the program: its devices exchange nothing and never
+    wait.
 
     A large batch on the only device of a CPU is cut likewise, and its parts run side by side in threads.
     """
-    n = next(len(leaf) for leaf in jax.tree.leaves(arguments) if np.ndim(leaf))
-    n_chunks = -(-n // size)
-    devices = jax.local_devices() if jax.config.jax_default_device is None else []
-    spread = len(devices) > 1
-    if spread:
-        workers = len(devices)
-    else:
-        workers = min(os.cpu_count() or 1, n_chunks // _WORTH_A_THREAD) if _only_cpu(devices) else 1
-    share = -(-n_chunks // max(1, workers))
-    parts = -(-n_chunks // share)
-    length = share * size
-    if parts * length != n and n > size:
-        arguments = _batched(lambda leaf: leaf[np.minimum(np.arange(parts * length), n - 1)], arguments)
-    if parts == 1:
+    parts = _parts(size, arguments)
+    n, arguments = _n_problems(arguments), _filled(parts, arguments)
+    if parts.number == 1:
         return jax.tree.map(lambda leaf: leaf[:n], jax.device_get(kernel(*arguments)))
-    if spread:
-        results = jax.device_get(_sharded(kernel, tuple(devices[:parts]))(*arguments))
+    if parts.devices:
+        results = jax.device_get(_sharded(kernel, parts.devices)(*arguments))
         return jax.tree.map(lambda leaf: leaf[:n], results)
 
     def run(part: int) -> Any:
-        own = slice(part * length, (part + 1) * length)
+        own = slice(part * parts.length, (part + 1) * parts.length)
         return jax.device_get(kernel(*_batched(lambda leaf: leaf[own], arguments)))
 
-    with ThreadPoolExecutor(parts) as pool:
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n], *pool.map(run, range(parts)))
+    with ThreadPoolExecutor(parts.number) as pool:
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n], *pool.map(run, range(parts.number)))
+
+
+def prepare_on_all_devices(kernel: Callable[..., Any], size: int, *arguments: Any) -> None:
+    """``kernel.prepare`` for an :func:`on_all_devices` to come, for arguments of these shapes, if it takes one part."""
+    parts = _parts(size, arguments)
+    if parts.number == 1:
+        kernel.prepare(*_filled(parts, arguments))
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Parts(NamedTuple):
+    """How a batch is cut: ``number`` parts of ``length`` problems, one for each of ``devices`` if there are any."""
+
+    number: int
+    length: int
+    devices: tuple[jax.Device, ...]
+
+
+def _parts(size: int, arguments: Any) -> _Parts:
+    n = _n_problems(arguments)
+    n_chunks = -(-n // size)
+    devices = jax.local_devices() if jax.config.jax_default_device is None else []
+    spread = len(devices) > 1
+    threads = min(usable_cores(), n_chunks // _WORTH_A_THREAD) if _only_cpu(devices) else 1
+    share = -(-n_chunks // max(1, len(devices) if spread else threads))
+    number = -(-n_chunks // share)
+    return _Parts(number, share * size if n > size else n, tuple(devices[:number]) if spread else ())
+
+
+def _n_problems(arguments: Any) -> int:
+    return next(len(leaf) for leaf in jax.tree.leaves(arguments) if np.ndim(leaf))
+
+
+def _filled(parts: _Parts, arguments: Any) -> Any:
+    """``arguments`` of whole parts, with copies of the last problem at the end."""
+    n, total = _n_problems(arguments), parts.number * parts.length
+    return arguments if total == n else _batched(lambda leaf: leaf[np.minimum(np.arange(total), n - 1)], arguments)
 
 
 def _only_cpu(devices: list[jax.Device]) -> bool:

@@ -26,7 +26,7 @@ from delphi_jax.kernels.linalg import inverse_factor
 from delphi_jax.kernels.precision import jit64
 from delphi_jax.kernels.process import JITTER, matern52, squared_distances
 
-__all__ = ["Dependence", "averaged_process", "partial_dependence", "prepare_partial_dependence", "summed_covariance"]
+__all__ = ["Dependence", "averaged_process", "partial_dependence", "summed_covariance"]
 
 
 class Dependence(NamedTuple):
@@ -109,9 +109,18 @@ def partial_dependence(
     return averaged_process(features, y, mask, length_scale, noise, summed)
 
 
-def prepare_partial_dependence(features: jax.Array, y: jax.Array, mask: jax.Array, grid: jax.Array) -> None:
-    """Get the programs of :func:`partial_dependence` ready while the processes are still being fitted."""
-    parameter, summed = np.empty(len(y)), np.empty((*grid.shape, y.shape[1]))
+def _prepare(
+    features: jax.Array, y: jax.Array, mask: jax.Array, length_scale: jax.Array, noise: jax.Array, grid: jax.Array
+) -> None:
+    """Both programs at once."""
+    summed = np.empty((*grid.shape, y.shape[1]))
     with ThreadPoolExecutor(2) as pool:
-        pool.submit(summed_covariance.prepare, features, mask, parameter, grid)
-        pool.submit(averaged_process.prepare, features, y, mask, parameter, parameter, summed)
+        made = [
+            pool.submit(summed_covariance.prepare, features, mask, length_scale, grid),
+            pool.submit(averaged_process.prepare, features, y, mask, length_scale, noise, summed),
+        ]
+    for program in made:
+        program.result()
+
+
+partial_dependence.prepare = _prepare

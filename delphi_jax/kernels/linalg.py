@@ -54,10 +54,19 @@ def invert(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def solve(matrix: jax.Array, right: jax.Array) -> jax.Array:
-    """The x of ``matrix`` [..., N, N] x = ``right`` [..., N], with the matrix scaled to a unit diagonal first."""
+    """The x of ``matrix`` [..., N, N] x = ``right`` [..., N], by elimination, scaled to a unit diagonal first."""
+    n = matrix.shape[-1]
     scale = jax.lax.rsqrt(jnp.diagonal(matrix, axis1=-2, axis2=-1))
-    inverse = invert(matrix * scale[..., :, None] * scale[..., None, :])[0]
-    return scale * jnp.sum(inverse * (scale * right)[..., None, :], axis=-1)
+    scaled = matrix * scale[..., :, None] * scale[..., None, :]
+
+    def eliminate(k: jax.Array, both: jax.Array) -> jax.Array:
+        row = jax.lax.dynamic_index_in_dim(both, k, axis=-2, keepdims=False)
+        pivot = jax.lax.dynamic_index_in_dim(row, k, axis=-1)
+        column = jax.lax.dynamic_index_in_dim(both, k, axis=-1, keepdims=False)
+        return both - (column - (jnp.arange(n) == k))[..., :, None] * (row / pivot)[..., None, :]
+
+    both = jnp.concatenate([scaled, (scale * right)[..., None]], axis=-1)
+    return scale * jax.lax.fori_loop(0, n, eliminate, both)[..., -1]
 
 
 def inverse_factor(matrix: jax.Array) -> jax.Array:

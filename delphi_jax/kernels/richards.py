@@ -37,7 +37,7 @@ _GRID_HEIGHT = np.linspace(-0.1, 1.3, 8)
 
 LONG = 400
 """Levenberg-Marquardt evaluations for the survivors, unless the caller wants more."""
-_SHORT = 70
+_SHORT = 40
 """The same for every start."""
 CHUNK = 8
 _PER_ROUND = 3
