@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from numpy.typing import NDArray
 from delphi_jax.status import InputError
 from delphi_jax.whole import write_whole
 
-__all__ = ["digest", "read_state", "write_state"]
+__all__ = ["check_writable", "digest", "read_state", "write_state"]
 
 _TITLE = b"delphi_jax state 1\n"
 _SETTINGS = "settings"
+_UNWRITABLE = "{}: the state cannot be written: {}"
 
 Settings = Mapping[str, Any]
 """What a state depends on, as JSON holds it, by the name that a message can show."""
@@ -33,6 +35,16 @@ def digest(settings: Settings) -> str:
     return hashlib.sha256(_json(settings)).hexdigest()
 
 
+def check_writable(path: Path) -> None:
+    """Raise InputError where no state can be written to ``path``, so that this is known before hours of work."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp") as scratch:
+            scratch.write(_TITLE)
+            scratch.flush()
+    except OSError as error:
+        raise InputError(_UNWRITABLE.format(path, error.strerror)) from error
+
+
 def write_state(path: Path, settings: Settings, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write ``arrays`` and the ``settings`` that they depend on. Raises InputError where the file cannot be written."""
     buffer = io.BytesIO()
@@ -41,7 +53,7 @@ def write_state(path: Path, settings: Settings, arrays: Mapping[str, NDArray[Any
     try:
         write_whole(path, b"".join((_TITLE, hashlib.sha256(content).hexdigest().encode(), b"\n", content)))
     except OSError as error:
-        raise InputError(f"{path}: the state cannot be written: {error.strerror}") from error
+        raise InputError(_UNWRITABLE.format(path, error.strerror)) from error
 
 
 def read_state(path: Path, settings: Settings) -> dict[str, NDArray[Any]] | None:

@@ -13,13 +13,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delphi_jax import __version__
-from delphi_jax.labels import FIGURE_TITLES
+from delphi_jax.labels import BOOTSTRAP_METHODS, FIGURE_TITLES
 from delphi_jax.status import InputError
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ _PLAIN_WIDTH = 200
 """Columns of a table that is not printed on a terminal."""
 _MOST_DIGITS = 30
 """Of a whole number: 1e999999999 is no number of anything."""
+_STUDY_DRAWS = 100_000
+"""Draws of a bootstrap study, where neither their number nor the exact bootstrap is asked for."""
 
 
 def command() -> None:
@@ -75,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return _OK
     except KeyboardInterrupt as stop:
-        print(f"delphi-jax: interrupted; {stop or 'every file that was written is whole'}", file=sys.stderr)
+        print(f"delphi-jax: interrupted; {str(stop) or 'every file that was written is whole'}", file=sys.stderr)
         return 130
 
 
@@ -197,15 +200,15 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--in", dest="runs", type=Path, metavar="FILE", help="table of training runs, instead of DIR's")
 
 
-def _add_draws(parser: argparse.ArgumentParser, default: int) -> None:
-    parser.add_argument(
-        "--draws", type=_positive, default=default, metavar="N", help=f"bootstrap draws (default: {default})"
-    )
-    parser.add_argument("--seed", type=_natural, default=0, metavar="N", help="seed of the bootstrap (default: 0)")
+def _add_draws(parser: argparse.ArgumentParser, draws: int) -> None:
+    """Both are None where they are not given, so that a bootstrap without draws can refuse them."""
+    parser.add_argument("--draws", type=_positive, metavar="N", help=f"bootstrap draws (default: {draws})")
+    parser.add_argument("--seed", type=_natural, metavar="N", help="seed of the bootstrap (default: 0)")
 
 
 def _add_compute(parser: argparse.ArgumentParser) -> None:
     _add_draws(parser, 1000)
+    parser.set_defaults(draws=1000, seed=0)
     parser.add_argument(
         "--gp",
         choices=("broad", "likeliest"),
@@ -240,10 +243,10 @@ def _add_bootstrap(parser: argparse.ArgumentParser) -> None:
         metavar="BUDGET",
         help="compute budgets of the forecasts, FLOPs (default: 1e21 1e22 1e23)",
     )
-    _add_draws(parser, 100_000)
+    _add_draws(parser, _STUDY_DRAWS)
     parser.add_argument(
         "--method",
-        choices=("table", "stream", "exact"),
+        choices=BOOTSTRAP_METHODS,
         help="table: every resample is fitted once, draws are counted over them (up to 12 budgets); stream: draws are "
         "fitted as they come, percentiles have a bound; exact: every resample with its probability, no draws "
         "(default: table or stream, whichever has fewer fits)",
@@ -290,7 +293,7 @@ def _figures(args: argparse.Namespace) -> int:
         drawing = draw_figures(fit, names)
         report = write_figures(drawing.documents, args.out, formats)
 
-    _print_reading(args, study, fit)
+    _print_reading(args, study, fit, fit.notices())
     _print_list("Not drawn", [f"{name}: {reason}" for name, reason in drawing.undrawn.items()])
     failures = [f"{name}: {reason}" for name, reason in drawing.failed.items()]
     failures += [f"{miss.figure}.{miss.format}: {miss.reason}" for miss in report.unwritten]
@@ -314,11 +317,13 @@ def _summary(args: argparse.Namespace) -> int:
         print(json.dumps(fit.to_dict() | said, ensure_ascii=False, allow_nan=False))
         return _OK
     _print_tables(fit)
-    _print_reading(args, study, fit)
+    _print_reading(args, study, fit, fit.notices())
     return _OK
 
 
 def _bootstrap(args: argparse.Namespace) -> int:
+    if args.method == "exact" and (args.draws is not None or args.seed is not None):
+        raise InputError("--method exact takes every resample once: leave out --draws and --seed")
     # It may run for hours.
     gc.enable()
     with _stdout_to_stderr() if args.distributed else contextlib.nullcontext():
@@ -328,51 +333,63 @@ def _bootstrap(args: argparse.Namespace) -> int:
 
     if not first_process():
         return _OK
+    notices = fit.notices() + [notice for each in found.values() for notice in each.notices()]
     if args.json:
         from delphi_jax.simulate import is_simulated
 
-        said = {"simulated": any(map(is_simulated, _folders(args)))}
-        print(json.dumps(said | {"bootstraps": {suite: each.to_dict() for suite, each in found.items()}}))
+        said = {"simulated": any(map(is_simulated, _folders(args))), "notices": notices}
+        numbers = {"bootstraps": {suite: each.to_dict() for suite, each in found.items()}}
+        print(json.dumps(said | numbers, ensure_ascii=False, allow_nan=False))
         return _OK
     _print_rows("Bootstrap", [row for each in found.values() for row in each.rows()])
     beyond = [suite for suite, each in found.items() if each.outside.any()]
     _print_list("Forecasts outside the histogram, take --method table or exact, or other targets", beyond)
-    _print_reading(args, study, fit)
+    _print_reading(args, study, fit, notices)
     return _OK
 
 
 def _run_bootstrap(args: argparse.Namespace) -> tuple[Study, StudyFit, dict[str, BootstrapStudy]]:
     from delphi_jax.devices import first_process
     from delphi_jax.fit.law import TARGETS
-    from delphi_jax.fit.stream import bootstrap_study
+    from delphi_jax.fit.stream import bootstrap_study, choose_method
     from delphi_jax.fit.study import fit_study
 
     study = _load(args, {"runs"})
     if not args.no_cache:
         _keep_compiled_programs(args.cache_dir)
     fit = fit_study(study, ("laws",))
-    suites = _suites_with_law(args, fit)
-    state = _state(args, suites)
+    draws = _STUDY_DRAWS if args.draws is None and args.method != "exact" else args.draws
+    optima = {suite: fit.isoflop.optima(suite)[:2] for suite in _suites_with_law(args, fit)}
+    methods = {suite: args.method or choose_method(len(loss), draws) for suite, (_, loss) in optima.items()}
+    state = _state(args, methods)
     found = {}
-    for suite in suites:
-        compute, loss, _ = fit.isoflop.optima(suite)
-        with _draw_progress(suite, shown=first_process()) as report:
+    for suite, (compute, loss) in optima.items():
+        with _draw_progress(suite, shown=first_process()) as report, _warnings_in_a_line():
             try:
                 found[suite] = bootstrap_study(
                     compute,
                     loss,
                     args.targets or TARGETS,
-                    draws=args.draws,
+                    draws=draws,
                     seed=args.seed,
-                    method=args.method,
+                    method=methods[suite],
                     chunk=args.chunk,
-                    state=state,
+                    state=state if methods[suite] == "stream" else None,
                     progress=report,
                     series=suite,
                 )
             except ValueError as error:
                 raise InputError(str(error)) from error
     return study, fit, found
+
+
+@contextlib.contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """Warnings of the library as the command says things, each whenever it comes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RuntimeWarning)
+        warnings.showwarning = lambda message, *_, **__: print(f"delphi-jax: {message}", file=sys.stderr)
+        yield
 
 
 @contextlib.contextmanager
@@ -398,6 +415,8 @@ def _take_devices(args: argparse.Namespace) -> None:
 
     use_all_cores()
     if args.distributed:
+        if None not in cluster:
+            print(f"delphi-jax: waiting for {args.processes} processes at {args.coordinator}", file=sys.stderr)
         try:
             join_cluster(*cluster)
         except (ValueError, RuntimeError) as error:
@@ -409,24 +428,49 @@ def _suites_with_law(args: argparse.Namespace, fit: StudyFit) -> list[str]:
     if not fitted:
         reasons = [f"{suite}: {law.status.label}" for suite, law in fit.laws.items()]
         raise InputError(f"no suite has a law to bootstrap ({'; '.join(reasons) or 'there are no suites'})")
-    if unknown := set(args.suite or ()) - set(fitted):
-        raise InputError(f"no law of {', '.join(sorted(unknown))}; the suites that have one are {', '.join(fitted)}")
-    return list(dict.fromkeys(args.suite or fitted))
+    asked = list(dict.fromkeys(args.suite or fitted))
+    for suite in asked:
+        if suite not in fit.laws:
+            raise InputError(f"there is no suite {suite!r}; the suites are {', '.join(fit.laws)}")
+        if suite not in fitted:
+            status = fit.laws[suite].status
+            raise InputError(f"suite {suite} has no law: {status.label}; those that have one are {', '.join(fitted)}")
+    return asked
 
 
-def _state(args: argparse.Namespace, suites: Sequence[str]) -> Path | None:
-    """Where streams keep their state: the file that was asked for, else the cache folder."""
+def _state(args: argparse.Namespace, methods: Mapping[str, str]) -> Path | None:
+    """Where the streams among the suites' ``methods`` keep their state: where it was asked for, else the cache folder.
+
+    That one only helps a run that is stopped: where it cannot be used, this is said, and the run goes on.
+    """
     if args.state is not None:
-        if len(suites) > 1 and not args.state.is_dir():
-            raise InputError(f"--state holds one suite: choose it with --suite, one of {', '.join(suites)}")
+        if len(methods) > 1 and not args.state.is_dir():
+            raise InputError(f"--state holds one suite: choose it with --suite, one of {', '.join(methods)}")
+        for suite, method in methods.items():
+            if method != "stream":
+                chosen = "" if args.method else ", which was chosen because it needs fewer fits"
+                raise InputError(
+                    f"--state is for --method stream: {suite} has no state with method {method}{chosen}; "
+                    "leave it out, or give --method stream"
+                )
         return args.state
-    if args.no_cache:
+    from delphi_jax.devices import first_process
+
+    # In a cluster the first process keeps the state of all.
+    if args.no_cache or "stream" not in methods.values() or not first_process():
         return None
+    from delphi_jax.checkpoint import check_writable
+    from delphi_jax.whole import make_own_folder
+
     folder = _cache_folder(args.cache_dir)
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_own_folder(folder)
+        check_writable(folder / "state")
     except OSError as error:
         print(f"delphi-jax: the state is not kept: {folder}: {error.strerror}", file=sys.stderr)
+        return None
+    except InputError as error:
+        print(f"delphi-jax: the state is not kept: {error}", file=sys.stderr)
         return None
     return folder
 
@@ -512,7 +556,7 @@ def _progress(what: str) -> Iterator[None]:
         yield
 
 
-def _print_reading(args: argparse.Namespace, study: Study, fit: StudyFit) -> None:
+def _print_reading(args: argparse.Namespace, study: Study, fit: StudyFit, notices: Sequence[str]) -> None:
     """What was read, left out and missing, and which fits need a look."""
     _print_provenance(_folders(args))
     _print_list(
@@ -520,7 +564,7 @@ def _print_reading(args: argparse.Namespace, study: Study, fit: StudyFit) -> Non
         [f"{part.table}: {part.count}, {part.reason} ({_some(part.names)})" for part in fit.skipped],
     )
     _print_list("Missing", [f"{part.table}, for {part.needed_for}: {part.how}" for part in study.missing])
-    _print_list("To look at", fit.notices())
+    _print_list("To look at", notices)
 
 
 def _folders(args: argparse.Namespace) -> list[Path]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,10 +13,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from delphi_jax.kernels.chunks import usable_cores
+
 __all__ = [
     "AXIS",
     "chunk_memory",
     "first_process",
+    "free_memory",
     "from_first_process",
     "join_cluster",
     "over_processes",
@@ -32,6 +37,15 @@ _SHARE = 1 / 8
 _MOST_ON_CPU = 2**28
 """Bytes for the draws at hand on all CPU devices together: larger batches leave the caches and gain nothing."""
 
+_ASSUMED_MEMORY = 8 << 30
+"""Bytes, where neither the device nor the system tells."""
+
+_PATIENCE = 60.0
+"""Seconds in which process 0 of a cluster must answer: hosts may start one after the other."""
+
+_BETWEEN_TRIES = 0.2
+_HIGHEST_PORT = 65535
+
 
 def use_all_cores() -> None:
     """Let JAX see a CPU device per core that this process may use, because a bootstrap's loops run on one core each.
@@ -41,9 +55,8 @@ def use_all_cores() -> None:
     """
     asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if not asked and jax.config.jax_num_cpu_devices < 0:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         with contextlib.suppress(RuntimeError):
-            jax.config.update("jax_num_cpu_devices", min(cores, _MOST_CPU_DEVICES))
+            jax.config.update("jax_num_cpu_devices", min(usable_cores(), _MOST_CPU_DEVICES))
 
 
 def join_cluster(coordinator: str | None = None, processes: int | None = None, process_id: int | None = None) -> None:
@@ -52,17 +65,20 @@ def join_cluster(coordinator: str | None = None, processes: int | None = None, p
     With no argument the cluster is the one that Slurm or Open MPI started this process in; else ``coordinator``
     (host:port of process 0), the number of ``processes`` and this one's ``process_id``, counted from 0. Before JAX is
     used. Raises ValueError for some of the three without the others, and where there is no cluster, and RuntimeError
-    where it cannot be joined.
+    where nothing answers at ``coordinator`` within a minute. Processes that do not all come within JAX's time limit
+    (five minutes) cannot be caught: JAX then ends this process itself.
     """
     given = (coordinator, processes, process_id)
     if any(part is None for part in given) and any(part is not None for part in given):
         raise ValueError("a cluster needs all of coordinator (host:port), number of processes and process id, or none")
     if coordinator is not None:
         host, _, port = coordinator.rpartition(":")
-        if not (host and port.isdecimal()):
+        if not (host and port.isdecimal() and int(port) <= _HIGHEST_PORT):
             raise ValueError(f"the coordinator must be given as host:port, got {coordinator!r}")
         if not 0 <= process_id < processes:
             raise ValueError(f"the process id must be from 0 to {processes - 1}, got {process_id}")
+        if process_id != 0:
+            _await_answer(host.strip("[]"), int(port))
     try:
         jax.distributed.initialize(coordinator, processes, process_id)
     except (ValueError, KeyError) as error:
@@ -72,6 +88,21 @@ def join_cluster(coordinator: str | None = None, processes: int | None = None, p
             "no cluster found: start with srun (Slurm) or mpirun (Open MPI), or give coordinator, number of processes "
             "and process id"
         ) from error
+
+
+def _await_answer(host: str, port: int) -> None:
+    """Until something takes connections there: JAX says nothing while it waits, and then aborts."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=max(end - time.monotonic(), _BETWEEN_TRIES)).close()
+            return
+        except OSError as error:
+            if time.monotonic() >= end:
+                raise RuntimeError(
+                    f"nothing answers at {host}:{port} ({error}): start process 0 first, or check the address"
+                ) from error
+        time.sleep(_BETWEEN_TRIES)
 
 
 def first_process() -> bool:
@@ -112,16 +143,27 @@ def spread(devices: Sequence[jax.Device], part: Callable[[int], Any]) -> jax.Arr
 
 def chunk_memory() -> float:
     """Bytes that the draws at hand may take on one device: a share of its memory."""
-    device = jax.local_devices()[0]
-    limit = (device.memory_stats() or {}).get("bytes_limit")
-    if limit is not None:
-        return _SHARE * limit
+    stats = _device_memory()
+    if stats is not None:
+        return _SHARE * stats["bytes_limit"]
     return min(_SHARE * _system_memory(), _MOST_ON_CPU) / jax.local_device_count()
 
 
-def _system_memory() -> float:
-    """Bytes of memory of this host; 0 where the system does not say."""
+def free_memory() -> int:
+    """Bytes that are free on a device where it tells, else all of this host's."""
+    stats = _device_memory()
+    return _system_memory() if stats is None else stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+
+
+def _device_memory() -> dict[str, int] | None:
+    """What a device says of its memory; None where it does not tell."""
+    stats = jax.local_devices()[0].memory_stats()
+    return stats if stats and "bytes_limit" in stats else None
+
+
+def _system_memory() -> int:
+    """Bytes of memory of this host."""
     try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
-        return 0.0
+        return _ASSUMED_MEMORY

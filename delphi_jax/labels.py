@@ -10,6 +10,7 @@ from delphi_jax.text import scientific
 __all__ = [
     "ADAMC_SUITE",
     "ADAMH_SUITE",
+    "BOOTSTRAP_METHODS",
     "COMPUTE",
     "DIVERGED",
     "EXTERNAL_MODELS",
@@ -34,6 +35,9 @@ __all__ = [
 ADAMH_SUITE = "Delphi Scaling Suite (AdamH)"
 ADAMC_SUITE = "Initial Scaling Suite (Cautious AdamC)"
 UNKNOWN_SUITE = "Unknown"
+
+BOOTSTRAP_METHODS = ("table", "stream", "exact")
+"""How a bootstrap study makes its draws, see :func:`~delphi_jax.fit.stream.bootstrap_study`."""
 
 COMPUTE = "Compute (FLOPs)"
 TOKENS = "Training tokens"

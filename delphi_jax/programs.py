@@ -9,7 +9,6 @@ out of JAX's cache serialises without its code, so that cache stays off.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import itertools
 import os
@@ -26,7 +25,7 @@ from jax.experimental import serialize_executable
 
 import delphi_jax
 from delphi_jax.kernels.precision import OLD_EMITTERS, run_kernels_with
-from delphi_jax.whole import write_whole
+from delphi_jax.whole import make_own_folder, write_whole
 
 __all__ = ["keep_programs"]
 
@@ -49,10 +48,7 @@ def keep_programs(folder: Path) -> None:
     write to ``folder`` can run code as its reader, so it is made for its owner alone. Raises OSError where it
     cannot be made, or where others can write to it.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    owner = folder.stat()
-    if os.name == "posix" and (owner.st_uid != os.getuid() or owner.st_mode & 0o022):
-        raise PermissionError(errno.EPERM, "others can write to it: give a folder that is yours alone", str(folder))
+    make_own_folder(folder)
     jax.config.update("jax_enable_compilation_cache", False)
     run_kernels_with(_Programs(folder))
 
@@ -162,11 +158,17 @@ _tracing = _Turns()
 def _compile(name: str, jitted: Any, args: Any, kwargs: Any) -> jax.stages.Compiled:
     with _tracing.turn(name):
         lowered = jitted.lower(*args, **kwargs)
-    if jax.default_backend() == "cpu":
-        # The options are XLA's own and may go: then the kernel compiles in the usual time.
-        with contextlib.suppress(jax.errors.JaxRuntimeError):
-            return lowered.compile(compiler_options=_OPTIMISED if name in _LONG else _UNOPTIMISED)
-    return lowered.compile()
+    options = dict(_OPTIMISED if name in _LONG else _UNOPTIMISED) if jax.default_backend() == "cpu" else {}
+    while True:
+        try:
+            return lowered.compile(compiler_options=options)
+        except jax.errors.JaxRuntimeError as error:
+            # The options are XLA's own and come and go: without one, the kernel compiles in a longer time.
+            unknown = [option for option in options if repr(option) in str(error)]
+            if not unknown:
+                raise
+            for option in unknown:
+                del options[option]
 
 
 def _pack(program: jax.stages.Compiled) -> bytes:

@@ -55,6 +55,9 @@ FIT_DIVIDE = 5e20
 _CELLS_SHOWN = 6
 """Sweep cells that a sentence names before "and n more"."""
 
+_MOST_SKIPPED = 0.1
+"""Share of skipped bootstrap draws above which a reader is told."""
+
 
 def plain(value: Any) -> Any:
     """``value`` as JSON holds it: arrays as lists, statuses as words, non-finite numbers as null."""
@@ -243,9 +246,45 @@ class Interval:
     high: float
 
 
+class _Bootstrap:
+    """What every bootstrap says beside its numbers."""
+
+    series: str
+    status: Status
+
+    def count(self, status: Status) -> int:
+        """Number of draws that ended with ``status``."""
+        raise NotImplementedError
+
+    @property
+    def skipped_probability(self) -> float:
+        """Probability that a resample is skipped: exact, or the share of the draws."""
+        raise NotImplementedError
+
+    def notices(self) -> list[str]:
+        """A sentence for a status that is not FITTED, and one where many draws were skipped."""
+        sentences, fitted = [], self.count(Status.FITTED) > 0
+        if self.status is not Status.FITTED:
+            remedy = (
+                "all fitted draws give one and the same law, which tells no interval: add budgets, or draws"
+                if fitted
+                else self.status.remedy
+            )
+            sentences.append(f"bootstrap of {self.series}: {self.status.label}; {remedy}")
+        if fitted and self.skipped_probability > _MOST_SKIPPED:
+            sentences.append(
+                f"bootstrap of {self.series}: {100 * self.skipped_probability:.3g} % of the draws were skipped, as no "
+                "law can be fitted to them; an interval of the rest may be too narrow"
+            )
+        return sentences
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class BootstrapFit(Result):
-    """Bootstrap of one series' free-asymptote law over its optima; R draws, Q target budgets."""
+class BootstrapFit(_Bootstrap, Result):
+    """Bootstrap of one series' free-asymptote law over its optima; R draws, Q target budgets.
+
+    Where all fitted draws give one and the same law there is no interval: the status is TOO_FEW_POINTS.
+    """
 
     series: str
     targets: Floats
@@ -284,12 +323,10 @@ class BootstrapFit(Result):
         return len(self.draw_status)
 
     def count(self, status: Status) -> int:
-        """Number of draws that ended with ``status``."""
         return int(np.sum(self.draw_status == status))
 
     @property
     def skipped_probability(self) -> float:
-        """Probability that a resample is skipped: exact, or the share of the Monte-Carlo draws."""
         return float(np.sum(self.weights[self.draw_status != Status.FITTED]))
 
     def rows(self) -> list[dict[str, Any]]:
@@ -313,8 +350,11 @@ class BootstrapFit(Result):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class BootstrapStudy(Result):
-    """Percentiles of a bootstrap whose draws were counted, not kept; Q target budgets."""
+class BootstrapStudy(_Bootstrap, Result):
+    """Percentiles of a bootstrap whose draws were counted, not kept; Q target budgets.
+
+    Where all fitted draws give one and the same law there is no interval: the status is TOO_FEW_POINTS.
+    """
 
     series: str
     targets: Floats
@@ -340,8 +380,11 @@ class BootstrapStudy(Result):
     """None for an exact bootstrap, which draws nothing."""
 
     def count(self, status: Status) -> int:
-        """Number of draws that ended with ``status``."""
         return self.draw_counts.get(status, 0)
+
+    @property
+    def skipped_probability(self) -> float:
+        return 1 - self.count(Status.FITTED) / self.draws
 
     def rows(self) -> list[dict[str, Any]]:
         low, mid, high = self.percentiles
@@ -788,7 +831,6 @@ class StudyFit(Result):
         bootstraps = dict(self.bootstraps)
         if self.seeds is not None:
             bootstraps[self.seeds.suite] = self.seeds.bootstrap
-        said += [(f"bootstrap of {fit.series}", fit.status) for fit in bootstraps.values()]
         if self.overtraining is not None:
             said += [(f"{line.scale:.3g} times the optimal tokens", line.status) for line in self.overtraining.scales]
         for view in self.downstream:
@@ -806,6 +848,7 @@ class StudyFit(Result):
             else:
                 said += [(f"Richards curve of {name}", view.richards.status)]
         sentences = [f"{what}: {status.label}; {status.remedy}" for what, status in said if status is not Status.FITTED]
+        sentences += [sentence for fit in bootstraps.values() for sentence in fit.notices()]
         if self.isoflop is not None and UNKNOWN_SUITE in self.isoflop.suites:
             count = sum(len(fit.loss) for fit in isoflop if fit.suite == UNKNOWN_SUITE)
             sentences.append(

@@ -294,19 +294,52 @@ def test_the_exact_bootstrap_has_no_order() -> None:
 
 @pytest.mark.parametrize(("n", "resamples"), [(1, 1), (2, 3), (3, 10)])
 def test_the_exact_bootstrap_of_few_points(n: int, resamples: int) -> None:
-    """Three points have one resample with three distinct budgets: 3!/3**3 of the probability, and all percentiles."""
+    """Three points have one resample with three distinct budgets, 3!/3**3 of the probability: a law, no interval."""
     C, L = np.geomspace(1e18, 1e20, 3)[:n], np.array([3.0, 2.5, 2.2])[:n]
     fit = bootstrap_law(C, L, method="exact")
     assert fit.n_draws == resamples
-    if n < 3:
-        assert fit.status is Status.TOO_FEW_POINTS
-        assert fit.skipped_probability == pytest.approx(1)
-        assert np.isnan([[band.low, band.median, band.high] for band in fit.intervals]).all()
-        return
-    assert fit.skipped_probability == pytest.approx(1 - 6 / 27, rel=ROUNDING)
-    expected = baseline.bootstrap(C, L, TARGETS, np.array([[0, 1, 2]]))[0]["forecast"]
-    for band, value in zip(fit.intervals, expected, strict=True):
-        np.testing.assert_allclose([band.low, band.median, band.high], value, rtol=REFERENCE)
+    assert fit.status is Status.TOO_FEW_POINTS
+    assert np.isnan([[band.low, band.median, band.high] for band in fit.intervals]).all()
+    assert fit.skipped_probability == pytest.approx(1 if n < 3 else 1 - 6 / 27, rel=ROUNDING)
+    if n == 3:
+        expected = baseline.bootstrap(C, L, TARGETS, np.array([[0, 1, 2]]))[0]["forecast"]
+        (forecast,) = fit.forecasts[fit.draw_status == Status.FITTED]
+        np.testing.assert_allclose(forecast, expected, rtol=REFERENCE)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_draws_of_one_and_the_same_law_are_no_interval(times: int) -> None:
+    """As drawn (8 draws) and gathered from the 10 resamples of three points (16 draws)."""
+    indices = np.array([*itertools.permutations(range(3)), [0, 0, 1], [2, 2, 2]] * times)
+    fit = bootstrap_law(np.geomspace(1e18, 1e20, 3), [3.0, 2.5, 2.2], indices=indices)
+    assert fit.count(Status.FITTED) == 6 * times
+    assert fit.status is Status.TOO_FEW_POINTS
+    assert np.isnan([[band.low, band.median, band.high] for band in fit.intervals]).all()
+    assert "all fitted draws give one and the same law" in fit.notices()[0]
+
+
+def test_many_skipped_draws_are_said() -> None:
+    """Of 4 points, by counting all ordered resamples with fewer than three budgets."""
+    C = np.geomspace(1e18, 1e21, 4)
+    (said,) = bootstrap_law(C, [3.0, 2.6, 2.3, 2.2], method="exact", series="X").notices()
+    few = sum(len(set(draw)) < 3 for draw in itertools.product(range(4), repeat=4)) / 4**4
+    assert said.startswith(f"bootstrap of X: {100 * few:.3g} % of the draws were skipped")
+    assert bootstrap_law(*noisy_optima(0), method="exact").notices() == []
+
+
+@pytest.mark.parametrize("loss", [3.0, 2.7, 3.1415])
+def test_losses_that_are_all_the_same_have_no_law(loss: float) -> None:
+    fit = bootstrap_law(np.geomspace(1e18, 1e20, 4), np.full(4, loss))
+    assert fit.status is Status.NO_GRID_VALUE_FITS
+    assert fit.count(Status.FITTED) == 0 < fit.count(Status.NO_GRID_VALUE_FITS)
+
+
+def test_draws_of_equal_losses_have_no_law() -> None:
+    """Points 2 to 4 are flat, whatever their counts: as one refit per draw finds."""
+    C, L = np.array([1e18, 3e18, 1e19, 3e19, 1e20, 1e21]), np.array([3.9, 3.3, 3.0, 3.0, 3.0, 3.05])
+    flat = [[2, 3, 4, 2, 3, 4], [2, 2, 3, 3, 4, 4], [3, 4, 2, 2, 2, 2], [2, 3, 4, 4, 4, 4]]
+    fit = bootstrap_law(C, L, indices=np.array([*flat, [0, 1, 2, 3, 4, 5]]))
+    assert fit.draw_status.tolist() == [Status.NO_GRID_VALUE_FITS] * 4 + [Status.FITTED]
 
 
 def test_an_exact_bootstrap_beyond_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,7 +347,7 @@ def test_an_exact_bootstrap_beyond_memory_is_refused(monkeypatch: pytest.MonkeyP
     with pytest.raises(ValueError, match=r"of 40 points has 5\.38e\+22 resamples .* GB: at most \d+ points fit; use "):
         bootstrap_law(C, 1.4 + 300 * C**-0.13, method="exact")
     # 8 points have 6435 resamples, of a few hundred bytes each, 7 points a quarter of that.
-    monkeypatch.setattr("delphi_jax.fit.law._memory", lambda: 10**6)
+    monkeypatch.setattr("delphi_jax.fit.law.free_memory", lambda: 10**6)
     with pytest.raises(ValueError, match=r"the exact bootstrap of 8 points .* at most 7 points fit"):
         bootstrap_law(C[:8], 1.4 + 300 * C[:8] ** -0.13, method="exact")
     assert bootstrap_law(C[:7], 1.4 + 300 * C[:7] ** -0.13, method="exact").status is Status.FITTED

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from delphi_jax.checkpoint import digest, read_state, write_state
+from delphi_jax.checkpoint import check_writable, digest, read_state, write_state
 from delphi_jax.status import InputError
 
 SETTINGS = {"seed": 1, "targets": [1e21, 1e22], "version": "0.1.0"}
@@ -82,6 +82,16 @@ def test_a_failed_writing_leaves_the_old_state(path: Path, monkeypatch: pytest.M
         write_state(path, SETTINGS, {"counts": np.zeros(2)})
     assert path.read_bytes() == old
     assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_whether_a_state_can_be_written_is_known_before(path: Path) -> None:
+    old = path.read_bytes()
+    check_writable(path)
+    check_writable(path.with_name("new.state"))
+    assert path.read_bytes() == old
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    with pytest.raises(InputError, match=r"new\.state: the state cannot be written: Not a directory"):
+        check_writable(path / "new.state")
 
 
 def test_a_digest_tells_settings_apart_not_their_order() -> None:

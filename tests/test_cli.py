@@ -15,6 +15,7 @@ import pytest
 
 from delphi_jax import __version__
 from delphi_jax.cli import main
+from delphi_jax.io.study import load_study
 from delphi_jax.kernels.precision import run_kernels_with
 from delphi_jax.labels import FIGURE_TITLES
 
@@ -242,14 +243,18 @@ def test_forecasts_that_a_stream_cannot_count_are_said(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--suite", "AdamW"), f"no law of AdamW; the suites that have one are {ADAMH}, {INITIAL}"),
+        (("--suite", "adamh"), f"there is no suite 'adamh'; the suites are {ADAMH}, {INITIAL}"),
+        (("--method", "exact", "--draws", "7"), "--method exact takes every resample once: leave out --draws"),
+        (("--method", "exact", "--seed", "0"), "--method exact takes every resample once: leave out --draws"),
+        (("--suite", ADAMH, "--method", "exact", "--state", "x"), "has no state with method exact; leave it out"),
+        (("--suite", ADAMH, "--state", "x"), "method table, which was chosen because it needs fewer fits; leave it"),
         (("--method", "stream", "--state", "study.state"), "--state holds one suite: choose it with --suite"),
         (("--suite", ADAMH, "--state", "README.md", "--method", "stream"), "README.md: not a state"),
         (("--suite", ADAMH, "--state", "no/such/state", "--method", "stream"), "no such folder for the state"),
         (("--coordinator", "localhost:1"), "are for --distributed"),
         (("--distributed", "--processes", "2"), "all of coordinator"),
         (("--draws", "1e20"), "draws must be a whole number from 1"),
-        (("--seed", "1e20"), "seed must be at least 0 and below"),
+        (("--seed", "1e20"), "seed must be a whole number of at least 0 and below"),
     ],
 )
 def test_bootstraps_that_cannot_be(
@@ -260,6 +265,79 @@ def test_bootstraps_that_cannot_be(
     said = capsys.readouterr()
     assert said.out == ""
     assert message in said.err
+
+
+def test_a_suite_without_a_law_is_told_from_one_that_is_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = load_study(DATA, tables={"runs"}).runs
+    initial = {name for name, suite in zip(runs.name, runs.suite.tolist(), strict=True) if suite == INITIAL}
+    data = edited(
+        tmp_path, lambda rows: [row for row in rows if row["name"] not in initial or row["total_gflops"] < 5e9]
+    )
+    assert main(["bootstrap", "--data", str(data), "--no-cache", "--suite", INITIAL]) == 1
+    said = capsys.readouterr().err
+    assert f"suite {INITIAL} has no law: too few points; those that have one are {ADAMH}" in said
+
+
+def test_studies_that_need_a_look_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three budgets: the only resample that has a law is the data itself."""
+    data = edited(tmp_path, lambda rows: [row for row in rows if row["total_gflops"] < 2.5e10])
+    command = ["bootstrap", "--data", str(data), "--no-cache", "--suite", ADAMH, "--method", "exact"]
+    assert main(command) == 0
+    text = capsys.readouterr().out
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=lambda word: pytest.fail(f"{word} in JSON"))
+    one_law, skipped = (said for said in found["notices"] if said.startswith(f"bootstrap of {ADAMH}: "))
+    assert "too few points; all fitted draws give one and the same law" in one_law
+    assert f"{100 * (1 - 6 / 27):.3g} % of the draws were skipped" in skipped
+    assert text.split("To look at:")[1].split("\n  ")[1:] == [*found["notices"][:-1], found["notices"][-1] + "\n"]
+    assert found["bootstraps"][ADAMH]["intervals"][0] == {"low": None, "median": None, "high": None}
+
+
+STREAM = ("--suite", ADAMH, "--method", "stream", "--draws", "100")
+
+
+def test_a_cache_folder_that_cannot_keep_the_state_costs_no_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    arguments = ["bootstrap", "--data", str(DATA), *STREAM]
+    monkeypatch.setattr("delphi_jax.checkpoint.tempfile.NamedTemporaryFile", full)
+    assert main([*arguments, "--cache-dir", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert "Bootstrap" in said.out
+    assert said.err.count("the state is not kept") == said.err.count("No space left on device") == 1
+    assert main([*arguments, "--no-cache", "--state", str(tmp_path / "study.state")]) == 1
+    assert "study.state: the state cannot be written: No space left" in capsys.readouterr().err
+
+
+def test_a_disk_that_fills_up_is_said_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def unremovable(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("delphi_jax.whole.os.replace", full)
+    monkeypatch.setattr(Path, "unlink", unremovable)
+    assert main(["bootstrap", "--data", str(DATA), *STREAM, "--cache-dir", str(tmp_path)]) == 0
+    (said,) = (line for line in capsys.readouterr().err.splitlines() if "the study goes on without" in line)
+    assert said.startswith(f"delphi-jax: {tmp_path}")
+    assert "Read-only file system" in said
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_no_state_from_a_folder_that_others_can_write_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path.chmod(0o777)
+    assert main(["bootstrap", "--data", str(DATA), *STREAM, "--cache-dir", str(tmp_path)]) == 0
+    said = capsys.readouterr().err
+    assert f"the state is not kept: {tmp_path}: others can write to it" in said
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_law_to_bootstrap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

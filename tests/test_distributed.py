@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import jax
 import pytest
 
-from delphi_jax.devices import from_first_process, join_cluster
+from delphi_jax.cli import main
+from delphi_jax.devices import _await_answer, from_first_process, join_cluster
 from delphi_jax.fit.isoflop import fit_isoflop
 from delphi_jax.fit.stream import bootstrap_study
 from delphi_jax.io.study import load_study
@@ -116,12 +118,41 @@ def test_a_process_alone_is_the_first() -> None:
         (("localhost:1", 2, None), "all of coordinator"),
         (("localhost", 2, 0), "host:port"),
         ((":1", 2, 0), "host:port"),
+        (("localhost:65536", 2, 1), "host:port"),
         (("localhost:1", 2, 2), "from 0 to 1, got 2"),
     ],
 )
 def test_half_a_cluster_is_refused(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         join_cluster(*arguments)
+
+
+def test_a_coordinator_that_does_not_answer_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("delphi_jax.devices._PATIENCE", 0.5)
+    with socket.socket() as silent:
+        # Bound, but not listening.
+        silent.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(RuntimeError, match=f"nothing answers at {address} .*: start process 0 first, or check"):
+            join_cluster(address, 2, 1)
+        monkeypatch.setattr("delphi_jax.devices.use_all_cores", lambda: None)
+        cluster = ["--distributed", "--coordinator", address, "--processes", "2", "--process-id", "1"]
+        assert main(["bootstrap", "--data", str(DATA), "--no-cache", *cluster]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert f"waiting for 2 processes at {address}\ndelphi-jax: --distributed: nothing answers at {address}" in said.err
+
+
+def test_a_coordinator_that_comes_later_is_waited_for() -> None:
+    with socket.socket() as coordinator:
+        coordinator.bind(("127.0.0.1", 0))
+        later = threading.Timer(0.5, coordinator.listen)
+        later.start()
+        _await_answer(*coordinator.getsockname())
+        assert later.finished.is_set()
+        later.join()
 
 
 def test_no_cluster_is_said() -> None:

@@ -466,7 +466,7 @@ def test_one_sided_parabolas_meet_at_the_optimum():
         (lambda: build_lucky_seeds(replace(seed_fit(), budgets=())), "optimal"),
         (
             lambda: build_lucky_seeds(replace(seed_fit(), law=law(ADAMH_SUITE, Status.TOO_FEW_POINTS))),
-            "at least 3 budgets",
+            "at least 4 budgets",
         ),
         (lambda: build_overtraining_forecast(None), "2 or more budgets"),
         (

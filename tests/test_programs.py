@@ -238,3 +238,10 @@ def test_every_program_made_ahead_is_one_that_a_fit_runs(folder: Path, monkeypat
         "summed_covariance",
     }
     assert prepared <= called
+
+
+def test_an_option_that_xla_does_not_know_is_left_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "_UNOPTIMISED", programs._UNOPTIMISED | {"xla_cpu_no_such_option": True})
+    plain = fit_law(COMPUTE, LOSS)
+    programs.keep_programs(folder)
+    np.testing.assert_allclose(numbers(fit_law(COMPUTE, LOSS)), numbers(plain), rtol=1e-12)

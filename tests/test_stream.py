@@ -149,7 +149,7 @@ def test_a_table_gives_the_percentiles_of_its_draws() -> None:
 
 def test_exact_is_every_resample_in_its_share() -> None:
     """Every ordered resample once, so that no probability is needed to weigh them."""
-    study = bootstrap_study(*optima(noise=0.15), draws=1, method="exact", percentiles=(10, 30, 80))
+    study = bootstrap_study(*optima(noise=0.15), method="exact", percentiles=(10, 30, 80))
     status, forecasts, _ = refits(N, 0.15)
     ordered = np.array(list(itertools.product(range(N), repeat=N)))
     ranks = resample_ranks(np.array([np.bincount(row, minlength=N) for row in ordered]))
@@ -168,7 +168,7 @@ def test_the_method_follows_the_number_of_resamples() -> None:
 
 def test_a_billion_draws_come_near_the_exact_percentiles() -> None:
     """A share of 10**9 draws has a standard error of at most 1.6e-5, so the percentiles stay on these atoms."""
-    many, exact = (bootstrap_study(*optima(), draws=1e9, method=method) for method in ("table", "exact"))
+    many, exact = bootstrap_study(*optima(), draws=1e9), bootstrap_study(*optima(), method="exact")
     np.testing.assert_allclose(intervals(many), intervals(exact), rtol=1e-3)
     assert many.count(Status.FITTED) / 1e9 == pytest.approx(exact.count(Status.FITTED) / N**N, abs=1e-4)
 
@@ -176,11 +176,30 @@ def test_a_billion_draws_come_near_the_exact_percentiles() -> None:
 def test_no_fit_at_all_has_a_status_and_no_numbers() -> None:
     C = np.geomspace(1e18, 1e21, N)
     for method in ("stream", "table", "exact"):
-        study = bootstrap_study(C, np.linspace(2, 3, N), draws=500, method=method)
+        draws = None if method == "exact" else 500
+        study = bootstrap_study(C, np.linspace(2, 3, N), draws=draws, method=method)
         assert study.status is Status.NO_GRID_VALUE_FITS
         assert study.count(Status.FITTED) == 0
         assert np.isnan(intervals(study)).all()
         assert '"low": null' in study.to_json()
+
+
+@pytest.mark.parametrize("method", ["stream", "table", "exact"])
+def test_draws_of_one_and_the_same_law_are_no_interval(method: str) -> None:
+    """Three budgets: the only resample that has a law is the data itself, 3!/3**3 of the probability."""
+    C = np.geomspace(1e18, 1e20, 3)
+    study = bootstrap_study(C, [3.0, 2.5, 2.2], draws=None if method == "exact" else 2 * BLOCK, method=method)
+    assert study.status is Status.TOO_FEW_POINTS
+    assert study.count(Status.FITTED) > 0
+    assert np.isnan(intervals(study)).all() and np.isnan(study.bounds).all()
+    one_law, skipped = study.notices()
+    assert "all fitted draws give one and the same law" in one_law
+    assert study.skipped_probability == pytest.approx(1 - 6 / 27, abs=0.02)
+    assert f"{100 * study.skipped_probability:.3g} % of the draws were skipped" in skipped
+
+
+def test_a_study_that_ends_well_has_nothing_to_say() -> None:
+    assert streamed().notices() == []
 
 
 def test_forecasts_outside_the_histogram_are_counted_and_no_number() -> None:
@@ -191,7 +210,7 @@ def test_forecasts_outside_the_histogram_are_counted_and_no_number() -> None:
     assert study.outside.tolist() == [0, *[study.count(Status.FITTED)] * 2]
     assert study.intervals[0].median == pytest.approx(3e-2, rel=1e-4)
     assert np.isnan(intervals(study)[1:]).all() and np.isnan(study.bounds[1:]).all()
-    exact = bootstrap_study(C, L, (1e22, 1e38, 1e40), draws=1, method="exact")
+    exact = bootstrap_study(C, L, (1e22, 1e38, 1e40), method="exact")
     assert exact.intervals[2].median == pytest.approx(3e-11, rel=1e-6)
 
 
@@ -200,7 +219,8 @@ def test_forecasts_that_are_no_numbers_leave_no_percentile(method: str) -> None:
     """Budgets so close, but for the last, that A overflows and C**-alpha vanishes in draws without that one."""
     C = 1e18 * (1 + 1e-4 * np.arange(N))
     C[-1] = 1e19
-    study = bootstrap_study(C, np.geomspace(3.0, 2.0, N), draws=500, method=method)
+    draws = None if method == "exact" else 500
+    study = bootstrap_study(C, np.geomspace(3.0, 2.0, N), draws=draws, method=method)
     assert study.status is Status.FITTED
     assert np.all((study.outside > 0) & (study.outside < study.count(Status.FITTED)))
     assert np.isnan(intervals(study)).all() and np.isnan(study.bounds).all()
@@ -318,6 +338,33 @@ def test_the_state_of_another_study_is_refused(tmp_path: Path, change: dict[str,
     assert state.read_bytes() == kept
 
 
+def full(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_state_that_cannot_be_written_is_refused_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("delphi_jax.checkpoint.tempfile.NamedTemporaryFile", full)
+    steps: list[int] = []
+    for state in (tmp_path, tmp_path / "study.state"):
+        with pytest.raises(InputError, match=r"\.state: the state cannot be written: No space left"):
+            bootstrap_study(*optima(), **ARGUMENTS, state=state, progress=lambda done, total: steps.append(done))
+    assert not steps
+
+
+def test_a_disk_that_fills_up_costs_no_study_that_did_not_ask_for_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("delphi_jax.whole.os.replace", full)
+    with pytest.warns(RuntimeWarning, match="No space left on device; the study goes on without") as warned:
+        study = bootstrap_study(*optima(), **ARGUMENTS, state=tmp_path, interval=0)
+    assert len(warned) == 1
+    assert study.to_json() == bootstrap_study(*optima(), **ARGUMENTS).to_json()
+    with pytest.raises(InputError, match="No space left"):
+        bootstrap_study(*optima(), **ARGUMENTS, state=tmp_path / "study.state", interval=0)
+
+
 def test_a_chunk_takes_no_more_memory_than_it_is_reckoned_with() -> None:
     n = 20
     (log_compute,), (mask,) = pad([np.log(optima(n)[0])])
@@ -340,19 +387,28 @@ def test_a_chunk_takes_no_more_memory_than_it_is_reckoned_with() -> None:
         ({"draws": 1.5}, "draws must be a whole number from 1"),
         ({"draws": float("nan")}, "draws must be a whole number from 1"),
         ({"draws": 2**50}, "draws must be a whole number from 1"),
-        ({"seed": -1}, "seed must be at least 0"),
-        ({"seed": 2**64}, "seed must be at least 0 and below"),
+        ({"draws": None}, "give the number of draws; only method 'exact' needs none"),
+        ({"seed": -1}, "seed must be a whole number of at least 0"),
+        ({"seed": 2**64}, "seed must be a whole number of at least 0 and below"),
+        ({"seed": 1.0}, "seed must be a whole number .*, got 1.0"),
+        ({"method": "exact"}, "takes every resample once, so no draws"),
+        ({"method": "exact", "draws": None, "seed": 0}, "takes every resample once, so no seed"),
+        ({"method": "table", "state": "x"}, "only method 'stream' keeps a state, not 'table'$"),
+        ({"draws": 1000, "state": "x"}, "not 'table', which was chosen for 1000 draws of 5 points"),
         ({"method": "quick"}, "unknown method 'quick'"),
         ({"targets": ()}, "targets must be finite positive"),
         ({"targets": (0.0,)}, "targets must be finite positive"),
         ({"percentiles": (50, 2, 97)}, "three ascending"),
+        ({"percentiles": (1, 2)}, "three ascending"),
+        ({"percentiles": (1, 2, 3, 4)}, "three ascending"),
         ({"chunk": 0}, "chunk must be at least 1"),
         ({"interval": float("nan")}, "interval must be at least 0"),
+        ({"interval": float("inf")}, "interval must be at least 0 seconds, and finite"),
         ({"n_grid": 1}, "n_grid must be at least 2"),
         ({"loss": np.ones(3)}, "of one length"),
         ({"compute": [], "loss": []}, "no points to resample"),
         ({"compute": optima(13)[0], "loss": optima(13)[1], "method": "table"}, "5200300 resamples, too many"),
-        ({"compute": optima(13)[0], "loss": optima(13)[1], "method": "exact"}, "take 'stream'"),
+        ({"compute": optima(13)[0], "loss": optima(13)[1], "method": "exact", "draws": None}, "take 'stream'"),
     ],
 )
 def test_refuses_wrong_arguments(arguments: dict[str, Any], message: str) -> None:

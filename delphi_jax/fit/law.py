@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Literal
@@ -12,9 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from delphi_jax.batch import asymptote_grid, pad, padded_length
+from delphi_jax.devices import free_memory
 from delphi_jax.formulas import law_loss
 from delphi_jax.kernels.bootstrap import BootstrapDraws, bootstrap_laws, counts_from_key
-from delphi_jax.kernels.chunks import on_all_devices
+from delphi_jax.kernels.chunks import on_all_devices, prepare_on_all_devices
 from delphi_jax.kernels.power_law import CHUNK, PowerLaw, fit_free_laws, fit_pinned_laws, fit_shared_law
 from delphi_jax.resamples import (
     n_resamples,
@@ -27,26 +27,32 @@ from delphi_jax.results import BootstrapFit, Floats, Interval, LawFit
 from delphi_jax.status import Status
 
 __all__ = [
+    "BOOTSTRAP_GRID",
+    "PERCENTILES",
     "TARGETS",
     "bootstrap_law",
     "checked_series",
     "fit_law",
     "fit_laws",
     "fit_shared_laws",
+    "one_law",
     "prepare_bootstrap",
     "prepare_laws",
+    "refuse_draws",
     "resampling_indices",
 ]
 
 TARGETS = (1e21, 1e22, 1e23)
 """Budgets of the forecasts, FLOPs."""
 
-_DRAWS = 1000
-_BOOTSTRAP_GRID = 100
-_LAW_GRID = 400
+PERCENTILES = (2.5, 50.0, 97.5)
+"""Low end, middle and high end of a bootstrap's intervals."""
 
-_ASSUMED_MEMORY = 8 << 30
-"""Bytes, where neither the device nor the system tells."""
+BOOTSTRAP_GRID = 100
+"""Candidate asymptotes of a bootstrap's draws."""
+
+_DRAWS = 1000
+_LAW_GRID = 400
 
 Series = Mapping[str, tuple[ArrayLike, ArrayLike]]
 
@@ -86,11 +92,13 @@ def fit_laws(series: Series, *, L_inf: Mapping[str, float] | None = None, n_grid
 
 def prepare_laws(lengths: Sequence[int], *, pinned: bool = False, n_grid: int = _LAW_GRID) -> None:
     """Get the program of :func:`fit_laws` ready for series of ``lengths`` points, free or ``pinned``."""
+    if not lengths:
+        return
     values, mask = pad([np.empty(length) for length in lengths])
     if pinned:
-        fit_pinned_laws.prepare(values, values, mask, np.empty(len(lengths)))
+        prepare_on_all_devices(fit_pinned_laws, CHUNK, values, values, mask, np.empty(len(lengths)))
     else:
-        fit_free_laws.prepare(values, values, mask, np.empty((len(lengths), n_grid)))
+        prepare_on_all_devices(fit_free_laws, CHUNK, values, values, mask, np.empty((len(lengths), n_grid)))
 
 
 def fit_shared_laws(series: Series, *, n_grid: int = _LAW_GRID) -> dict[str, LawFit]:
@@ -118,8 +126,8 @@ def bootstrap_law(
     seed: int | None = None,
     indices: ArrayLike | None = None,
     key: jax.Array | None = None,
-    n_grid: int = _BOOTSTRAP_GRID,
-    percentiles: tuple[float, float, float] = (2.5, 50.0, 97.5),
+    n_grid: int = BOOTSTRAP_GRID,
+    percentiles: tuple[float, float, float] = PERCENTILES,
     series: str = "series",
 ) -> BootstrapFit:
     """Bootstrap the forecast of a free-asymptote law over its optima (methods, section 4).
@@ -127,9 +135,9 @@ def bootstrap_law(
     ``compute`` (FLOPs) and ``loss``: [n]. Monte Carlo: ``draws`` (1000) come from NumPy's generator with ``seed`` (0),
     or from ``indices`` [draws, n], or from a JAX random ``key``. Exact: all C(2n-1, n) distinct resamples, each with
     its probability; there is no Monte-Carlo error, and nothing to choose (Efron and Tibshirani 1993, section 6.6).
-    Draws with fewer than three distinct budgets, and draws whose fit fails, are skipped and counted. Raises ValueError
-    for arrays that do not match, no draw, indices out of range, arguments that the method does not take, and for
-    more resamples than memory holds.
+    Draws with fewer than three distinct budgets, and draws whose fit fails, are skipped and counted. Intervals are NaN
+    where all other draws give one and the same law. Raises ValueError for arrays that do not match, no draw, indices
+    out of range, arguments that the method does not take, and for more resamples than memory holds.
     """
     arrays = checked_series(series, compute, loss)
     n = len(arrays[0])
@@ -139,10 +147,8 @@ def bootstrap_law(
     losses = pad([arrays[1]])[0][0]
     targets = np.asarray(targets, dtype=np.float64)
     grid = asymptote_grid(losses, n_grid)
-    choices = {"draws": draws, "seed": seed, "indices": indices, "key": key}
     if method == "exact":
-        if given := [name for name, value in choices.items() if value is not None]:
-            raise ValueError(f"{series}: the exact bootstrap takes every resample once, so no {', '.join(given)}")
+        refuse_draws(series, draws=draws, seed=seed, indices=indices, key=key)
         _check_memory(series, n, len(targets))
         counts, place = resample_counts(n), slice(None)
         weights = resample_probabilities(counts)
@@ -156,32 +162,52 @@ def bootstrap_law(
     forecasts = law_loss(targets, fits.L_inf[:, None], fits.A[:, None], fits.alpha[:, None])
     fits, forecasts = BootstrapDraws(*(field[place] for field in fits)), forecasts[place]
     fitted = fits.status == Status.FITTED
-    if not np.any(fitted):
-        bands = np.full((len(targets), 3), np.nan)
-    elif method == "exact":
-        bands = weighted_percentiles(forecasts[fitted], weights[fitted], percentiles).T
-    else:
-        bands = np.percentile(forecasts[fitted], percentiles, axis=0).T
+    status = Status.TOO_FEW_POINTS if one_law(forecasts[fitted]) else Status(int(np.min(fits.status)))
+    drawn = method == "monte-carlo"
     return BootstrapFit(
         series=series,
         targets=targets,
-        status=Status(int(np.min(fits.status))),
+        status=status,
         draw_status=fits.status,
         L_inf=fits.L_inf,
         A=fits.A,
         alpha=fits.alpha,
         score=fits.score,
         forecasts=forecasts,
-        intervals=tuple(Interval(*map(float, band)) for band in bands),
+        intervals=_intervals(status, forecasts[fitted], None if drawn else weights[fitted], percentiles),
         percentiles=percentiles,
         n_grid=n_grid,
-        seed=(0 if seed is None else seed) if method == "monte-carlo" and indices is None and key is None else None,
+        seed=(0 if seed is None else seed) if drawn and indices is None and key is None else None,
         method=method,
         weights=weights,
     )
 
 
-def prepare_bootstrap(n: int, draws: int, *, n_grid: int = _BOOTSTRAP_GRID) -> None:
+def _intervals(
+    status: Status, forecasts: Floats, weights: Floats | None, percentiles: tuple[float, float, float]
+) -> tuple[Interval, ...]:
+    """[Q] of the fitted ``forecasts`` [R, Q], by their ``weights`` [R] where not None; NaN unless all is FITTED."""
+    if status is not Status.FITTED:
+        return tuple(Interval(np.nan, np.nan, np.nan) for _ in range(forecasts.shape[1]))
+    if weights is None:
+        bands = np.percentile(forecasts, percentiles, axis=0)
+    else:
+        bands = weighted_percentiles(forecasts, weights, percentiles)
+    return tuple(Interval(*map(float, band)) for band in bands.T)
+
+
+def one_law(forecasts: Floats) -> bool:
+    """Whether all of one or more ``forecasts`` [R, Q] are the same, so that they tell no interval."""
+    return len(forecasts) > 0 and bool(np.all(forecasts == forecasts[0]))
+
+
+def refuse_draws(series: str, **given: object) -> None:
+    """Raise ValueError for what is ``given`` (not None) to an exact bootstrap, which draws nothing."""
+    if names := [name for name, value in given.items() if value is not None]:
+        raise ValueError(f"{series}: the exact bootstrap takes every resample once, so no {', '.join(names)}")
+
+
+def prepare_bootstrap(n: int, draws: int, *, n_grid: int = BOOTSTRAP_GRID) -> None:
     """Get the program of :func:`bootstrap_law` ready for ``n`` points."""
     values, mask = pad([np.empty(n)])
     width = mask.shape[1]
@@ -239,19 +265,8 @@ def _resample_bytes(n: int, n_targets: int) -> int:
     return n_resamples(n) * (2 * n + 8 * (2 * padded_length([n]) + 16 + 4 * n_targets))
 
 
-def _memory() -> int:
-    """Bytes of the device where it tells, of the system otherwise."""
-    stats = jax.devices()[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return _ASSUMED_MEMORY
-
-
 def _check_memory(series: str, n: int, n_targets: int) -> None:
-    needed, memory = _resample_bytes(n, n_targets), _memory()
+    needed, memory = _resample_bytes(n, n_targets), free_memory()
     if needed <= memory:
         return
     largest = next(size for size in range(n - 1, -1, -1) if size == 0 or _resample_bytes(size, n_targets) <= memory)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import operator
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,9 +25,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from delphi_jax import __version__
 from delphi_jax.batch import asymptote_grid, pad
-from delphi_jax.checkpoint import digest, read_state, write_state
+from delphi_jax.checkpoint import check_writable, digest, read_state, write_state
 from delphi_jax.devices import AXIS, chunk_memory, first_process, from_first_process, over_processes, spread
-from delphi_jax.fit.law import TARGETS, checked_series
+from delphi_jax.fit.law import BOOTSTRAP_GRID, PERCENTILES, TARGETS, checked_series, one_law, refuse_draws
 from delphi_jax.kernels.stream import (
     BIN_BITS,
     BLOCK,
@@ -41,13 +41,12 @@ from delphi_jax.kernels.stream import (
     forecast_draws,
     tally_blocks,
 )
+from delphi_jax.labels import BOOTSTRAP_METHODS
 from delphi_jax.resamples import n_resamples, resample_counts, resample_probabilities, weighted_percentiles
 from delphi_jax.results import BootstrapStudy, Floats, Interval
 from delphi_jax.status import InputError, Status
 
-__all__ = ["METHODS", "bootstrap_study", "counted_percentiles"]
-
-METHODS = ("table", "stream", "exact")
+__all__ = ["bootstrap_study", "choose_method", "counted_percentiles"]
 
 _MOST_POINTS = 12
 """Series of up to so many points have a table: 1352078 resamples, which take half a gigabyte."""
@@ -76,11 +75,11 @@ def bootstrap_study(
     loss: ArrayLike,
     targets: Sequence[float] = TARGETS,
     *,
-    draws: float,
-    seed: int = 0,
+    draws: float | None = None,
+    seed: int | None = None,
     method: str | None = None,
-    percentiles: tuple[float, float, float] = (2.5, 50.0, 97.5),
-    n_grid: int = 100,
+    percentiles: tuple[float, float, float] = PERCENTILES,
+    n_grid: int = BOOTSTRAP_GRID,
     chunk: int | None = None,
     state: str | Path | None = None,
     interval: float = 60.0,
@@ -89,26 +88,30 @@ def bootstrap_study(
 ) -> BootstrapStudy:
     """Bootstrap the forecast of a free-asymptote law over its optima (methods, section 4) with any number of draws.
 
-    ``compute`` (FLOPs) and ``loss``: [n]; ``targets`` in FLOPs. ``method`` is one of :data:`METHODS`; None takes the
-    table where there are no more resamples than draws and n is at most 12, else the stream. Numbers depend on the
-    data, ``draws``, ``seed`` and the method, not on devices, hosts or ``chunk``, the draws that a device holds at
-    once (None: as its memory allows). All processes of a cluster must call this with the same arguments.
+    ``compute`` (FLOPs) and ``loss``: [n]; ``targets`` in FLOPs. ``method`` is one of
+    :data:`~delphi_jax.labels.BOOTSTRAP_METHODS`; None takes that of :func:`choose_method`. ``draws``, and ``seed`` (0),
+    are for all methods but "exact", which takes every resample once. Numbers depend on the data, ``draws``, ``seed``
+    and the method, not on devices, hosts or ``chunk``, the draws that a device holds at once (None: as its memory
+    allows). All processes of a cluster must call this with the same arguments.
 
     Percentiles of a table are those of its draws, with linear interpolation as in ``np.percentile``; those of a stream
     lie within the reported bound of that; exact ones are the inverse of the cumulative distribution. A percentile among
-    forecasts that the histogram of a stream does not cover is NaN.
+    forecasts that the histogram of a stream does not cover is NaN, and so are all where the fitted draws give one and
+    the same law.
 
     A stream writes its ``state`` every ``interval`` seconds: to a file, which stays; or into an existing folder, under
-    a name of its own, and removes it at the end. The same call goes on from there. ``progress`` is called with
+    a name of its own, and removes it at the end. The same call goes on from there. A state that cannot be written is
+    refused at the start; later, one in a folder is only warned of (RuntimeWarning), once. ``progress`` is called with
     (draws done, draws). An interrupt (KeyboardInterrupt) says where the state is.
 
     Raises ValueError for arguments that do not fit, and InputError for a state that cannot be used.
     """
     arrays = checked_series(series, compute, loss)
     targets = np.atleast_1d(np.asarray(targets, dtype=np.float64))
-    _refuse_arguments(series, len(arrays[0]), targets, draws, seed, method, percentiles, chunk, interval)
-    n, draws, seed = len(arrays[0]), int(draws), operator.index(seed)
-    method = method or ("table" if n <= _MOST_POINTS and n_resamples(n) <= draws else "stream")
+    n = len(arrays[0])
+    _refuse_arguments(series, n, targets, method, percentiles, chunk, interval)
+    draws, seed = _checked_draws(series, draws, seed, method)
+    method = _checked_method(series, n, draws, method, state)
     settings = {
         "version": __version__,
         "random bits": f"JAX {jax.__version__}, partitionable {jax.config.jax_threefry_partitionable}",
@@ -121,9 +124,7 @@ def bootstrap_study(
     }
     arrays = _agreed(np.stack(arrays), settings)
     settings["data"] = hashlib.sha256(arrays.tobytes()).hexdigest()[:16]
-    (log_compute,), (mask,) = pad([np.log(arrays[0])])
-    (losses,), _ = pad([arrays[1]])
-    problem = Problem(log_compute, losses, mask, asymptote_grid(losses, n_grid), targets)
+    problem = _problem(arrays, targets, n_grid)
     if method == "stream":
         lowest_exponent = int(np.frexp(arrays[1].max())[1]) + _ROOM_ABOVE - OCTAVES
         fleet = _Fleet(problem, n, draws, seed, lowest_exponent, _blocks_at_once(chunk, problem, draws))
@@ -131,13 +132,31 @@ def bootstrap_study(
         tally = _stream(fleet, keeper, interval, progress or (lambda done, total: None))
         counted = _read_tally(tally, lowest_exponent, percentiles)
     else:
-        counted = _count_table(problem, n, draws if method == "table" else None, seed, chunk, percentiles)
+        counted = _count_table(problem, n, draws, seed, chunk, percentiles)
+    return _study(series, method, problem, counted, percentiles, seed)
+
+
+def choose_method(n: int, draws: float) -> str:
+    """The table where ``n`` points have no more resamples than ``draws`` and n is at most 12, else the stream."""
+    return "table" if n <= _MOST_POINTS and n_resamples(n) <= draws else "stream"
+
+
+def _problem(arrays: Floats, targets: Floats, n_grid: int) -> Problem:
+    """``arrays`` [2, n]: compute and loss."""
+    (log_compute,), (mask,) = pad([np.log(arrays[0])])
+    (losses,), _ = pad([arrays[1]])
+    return Problem(log_compute, losses, mask, asymptote_grid(losses, n_grid), targets)
+
+
+def _study(
+    series: str, method: str, problem: Problem, counted: _Counted, percentiles: Sequence[float], seed: int | None
+) -> BootstrapStudy:
     counts = counted.status
     return BootstrapStudy(
         series=series,
-        targets=targets,
+        targets=problem.targets,
         method=method,
-        status=Status(int(np.flatnonzero(counts)[0])),
+        status=Status.TOO_FEW_POINTS if counted.one_law else Status(int(np.flatnonzero(counts)[0])),
         draws=int(counts.sum()),
         draw_counts={status: int(count) for status, count in zip(Status, counts, strict=True) if count},
         at_zero=counted.at_zero,
@@ -145,8 +164,8 @@ def bootstrap_study(
         bounds=counted.bounds,
         outside=counted.outside,
         percentiles=tuple(percentiles),
-        n_grid=n_grid,
-        seed=None if method == "exact" else seed,
+        n_grid=problem.grid.shape[1],
+        seed=seed,
     )
 
 
@@ -160,14 +179,14 @@ class _Counted(NamedTuple):
     """[Q, 3] percentiles."""
     bounds: Floats
     outside: Integers
+    one_law: bool
+    """Whether all fitted draws, one or more, give the same forecasts; percentiles are NaN then."""
 
 
 def _refuse_arguments(
     series: str,
     n: int,
     targets: Floats,
-    draws: float,
-    seed: int,
     method: str | None,
     percentiles: Sequence[float],
     chunk: int | None,
@@ -177,23 +196,44 @@ def _refuse_arguments(
         raise ValueError(f"{series}: no points to resample")
     if not (targets.ndim == 1 and targets.size and np.all(np.isfinite(targets) & (targets > 0))):
         raise ValueError(f"targets must be finite positive budgets in FLOPs, at least one, got {targets.tolist()}")
-    if not 1 <= draws <= MAX_DRAWS or draws != int(draws):
-        raise ValueError(f"draws must be a whole number from 1 to {MAX_DRAWS}, got {draws}")
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed must be at least 0 and below 2**64, got {seed}")
-    if method not in (None, *METHODS):
-        raise ValueError(f"unknown method {method!r}, expected one of {list(METHODS)}")
+    if method not in (None, *BOOTSTRAP_METHODS):
+        raise ValueError(f"unknown method {method!r}, expected one of {list(BOOTSTRAP_METHODS)}")
     if method in ("table", "exact") and n > _MOST_POINTS:
         raise ValueError(
             f"{series}: {n} points have {n_resamples(n)} resamples, too many for method {method!r}: take 'stream'"
         )
-    low, mid, high = percentiles
-    if not 0 <= low <= mid <= high <= 100:
+    if len(percentiles) != 3 or not 0 <= percentiles[0] <= percentiles[1] <= percentiles[2] <= 100:
         raise ValueError(f"percentiles must be three ascending numbers from 0 to 100, got {percentiles}")
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1 draw, got {chunk}")
-    if not interval >= 0:
-        raise ValueError(f"interval must be at least 0 seconds, got {interval}")
+    if not 0 <= interval < float("inf"):
+        raise ValueError(f"interval must be at least 0 seconds, and finite, got {interval}")
+
+
+def _checked_draws(
+    series: str, draws: float | None, seed: int | None, method: str | None
+) -> tuple[int, int] | tuple[None, None]:
+    """``draws`` and ``seed`` as whole numbers; None for the exact bootstrap, which takes neither."""
+    if method == "exact":
+        refuse_draws(series, draws=draws, seed=seed)
+        return None, None
+    if draws is None:
+        raise ValueError(f"{series}: give the number of draws; only method 'exact' needs none")
+    if not 1 <= draws <= MAX_DRAWS or draws != int(draws):
+        raise ValueError(f"draws must be a whole number from 1 to {MAX_DRAWS}, got {draws}")
+    seed = 0 if seed is None else seed
+    if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
+        raise ValueError(f"seed must be a whole number of at least 0 and below 2**64, got {seed!r}")
+    return int(draws), int(seed)
+
+
+def _checked_method(series: str, n: int, draws: int | None, method: str | None, state: str | Path | None) -> str:
+    """The ``method``, chosen where it is None; ValueError for a ``state`` that it does not keep."""
+    taken = method or choose_method(n, draws)
+    if state is not None and taken != "stream":
+        chosen = "" if method else f", which was chosen for {draws} draws of {n} points"
+        raise ValueError(f"{series}: only method 'stream' keeps a state, not {taken!r}{chosen}")
+    return taken
 
 
 def _agreed(arrays: Floats, settings: Mapping[str, Any]) -> Floats:
@@ -338,6 +378,7 @@ class _Keeper:
         self.path = path / f"bootstrap-{digest(settings)[:32]}.state" if self._removed_at_end else path
         self._settings = settings
         self._n_targets = n_targets
+        self._warned = False
         self.keeps = bool(from_first_process(path is not None))
 
     def start(self) -> tuple[int, Tally]:
@@ -347,6 +388,7 @@ class _Keeper:
         if self.path is not None and first_process():
             try:
                 found = read_state(self.path, self._settings)
+                check_writable(self.path)
             except InputError as error:
                 refusal = error
         next_block = from_first_process(-1 if refusal else 0 if found is None else int(found["next_block"]))
@@ -364,13 +406,27 @@ class _Keeper:
         bins = np.flatnonzero(flat)
         plain = {name: getattr(tally, name) for name in _PLAIN_FIELDS}
         arrays = {"next_block": np.int64(next_block), "bins": bins, "bin_counts": flat[bins], **plain}
-        write_state(self.path, self._settings, arrays)
+        try:
+            write_state(self.path, self._settings, arrays)
+        except InputError as error:
+            # Nobody asked for this file: the numbers are worth more than it.
+            if not self._removed_at_end:
+                raise
+            self._warn(str(error))
 
     def finish(self, next_block: int, tally: Tally) -> None:
-        if self._removed_at_end and first_process():
-            self.path.unlink(missing_ok=True)
-        else:
+        if not self._removed_at_end:
             self.write(next_block, tally)
+        elif first_process():
+            try:
+                self.path.unlink(missing_ok=True)
+            except OSError as error:
+                self._warn(f"{self.path}: the state cannot be removed: {error.strerror}")
+
+    def _warn(self, what: str) -> None:
+        if not self._warned:
+            warnings.warn(f"{what}; the study goes on without", RuntimeWarning, stacklevel=2)
+        self._warned = True
 
 
 _PLAIN_FIELDS = ("status", "at_zero", "lowest", "highest")
@@ -445,7 +501,7 @@ def _keep_interrupted(fleet: _Fleet, keeper: _Keeper, progress: _Progress) -> st
 
 
 def _count_table(
-    problem: Problem, n: int, draws: int | None, seed: int, chunk: int | None, percentiles: Sequence[float]
+    problem: Problem, n: int, draws: int | None, seed: int | None, chunk: int | None, percentiles: Sequence[float]
 ) -> _Counted:
     """``draws`` over the table of all resamples; None takes every one of the n**n ordered resamples once."""
     table = resample_counts(n)
@@ -457,13 +513,18 @@ def _count_table(
     fits = _fit_table(table, problem, _blocks_at_once(chunk, problem, len(table)) * BLOCK)
     fitted = (fits.status == Status.FITTED) & (weights > 0)
     values, times = fits.loss[fitted], weights[fitted]
-    bands = _table_bands(weighted_percentiles if draws is None else counted_percentiles, values, times, percentiles)
+    same = one_law(values)
+    percentiles_of = weighted_percentiles if draws is None else counted_percentiles
+    bands = _table_bands(percentiles_of, values, times, percentiles)
+    if same:
+        bands[:] = np.nan
     return _Counted(
         status=np.array([weights[fits.status == status].sum() for status in Status]),
         at_zero=int(weights[fitted & fits.at_zero].sum()),
         bands=bands,
         bounds=np.where(np.isnan(bands), np.nan, 0.0),
         outside=times @ ~np.isfinite(values),
+        one_law=same,
     )
 
 
@@ -506,13 +567,17 @@ def _table_bands(
 
 
 def _read_tally(tally: Tally, lowest_exponent: int, percentiles: Sequence[float]) -> _Counted:
-    banded = [_banded(*each, percentiles) for each in _histograms(tally, lowest_exponent)]
+    same = bool(np.all(tally.lowest == tally.highest))
+    banded = np.array([_banded(*each, percentiles) for each in _histograms(tally, lowest_exponent)])
+    if same:
+        banded[:] = np.nan
     return _Counted(
         status=tally.status,
         at_zero=int(tally.at_zero),
-        bands=np.array([band for band, _ in banded]),
-        bounds=np.array([bound for _, bound in banded]),
+        bands=banded[:, 0],
+        bounds=banded[:, 1],
         outside=tally.histogram[:, [0, -2, -1]].sum(axis=1),
+        one_law=same,
     )
 
 

@@ -3,7 +3,8 @@
 A draw of n points is a vector of n counts, and its L_inf grid depends only on which point is its smallest.
 So the logarithms of all draws come from n precomputed tables, one per possible smallest point. The tables
 hold residuals from the line through all points rather than the logarithms themselves: the sums of squares
-that rank the grid values are then sums of small numbers, not small differences of large ones.
+that rank the grid values are then sums of small numbers, not small differences of large ones. The logarithms stand
+as differences from the smallest point's, so that losses that are all the same give zeros.
 
 All sums over a draw's points are matrix products of counts and tables. Draws are sorted by their smallest point, so
 that one table serves a window of them, and stand on the minor axis, along which processors work in vectors.
@@ -31,6 +32,9 @@ _SIZES_ELSEWHERE = (1 << 18, 1 << 15)
 
 _SPREAD = 1e-8
 """Spread of log C, as a share of its mean square, that gives the tables' lines a slope."""
+
+_ROUNDING = 1e-13
+"""Share of the numbers that an exponent is the difference of, below which it is rounding: the loss does not fall."""
 
 
 class BootstrapDraws(NamedTuple):
@@ -82,6 +86,8 @@ def _tables(log_compute: jax.Array, loss: jax.Array, mask: jax.Array, grid: jax.
     """``grid`` [P, G]: the candidate asymptotes of a draw whose smallest point is j."""
     present = mask & (loss >= loss[:, None])
     y = jnp.log(jnp.where(present[:, None], loss - grid[:, :, None], 1.0))
+    y_smallest = jnp.log(loss[:, None] - grid)
+    y = jnp.where(present[:, None], y - y_smallest[:, :, None], 0.0)
     powers = jnp.stack([jnp.ones_like(log_compute), log_compute, log_compute**2])
     n, sx, sxx = (present.astype(loss.dtype) @ powers.T).T[:, :, None]
     sy, sxy = jnp.moveaxis(y @ powers[:2].T, -1, 0)
@@ -90,7 +96,7 @@ def _tables(log_compute: jax.Array, loss: jax.Array, mask: jax.Array, grid: jax.
     alpha = (sx * sy - n * sxy) / jnp.where(spread > _SPREAD * n * sxx, spread, jnp.inf)
     log_A = (sy + alpha * sx) / jnp.maximum(n, 1.0)
     residual = y - log_A[:, :, None] + alpha[:, :, None] * log_compute
-    return _Tables(jnp.where(present[:, None], residual, 0.0), log_A, alpha)
+    return _Tables(jnp.where(present[:, None], residual, 0.0), log_A + y_smallest, alpha)
 
 
 def _total(values: jax.Array) -> jax.Array:
@@ -178,8 +184,9 @@ def _fit_chunk(
     residual = residual - mean_residual
     slope = _total(counts_dx * residual) * over_sxx
     score = _total(counts * (residual - slope * dx) ** 2) * over_n
+    rounding = _ROUNDING * (jnp.abs(alpha) + jnp.abs(slope))
     alpha = alpha - slope
-    fits = (sxx > 0) & (alpha > 0) & jnp.isfinite(alpha)
+    fits = (sxx > 0) & (alpha > rounding) & jnp.isfinite(alpha)
     status = jnp.where(between > 0, jnp.where(fits, Status.FITTED, Status.NO_GRID_VALUE_FITS), Status.TOO_FEW_POINTS)
     A = jnp.exp(log_A + mean_residual - slope * mean_x)
     return BootstrapDraws(L_inf, A, alpha, jnp.where(fits, score, jnp.inf), status)

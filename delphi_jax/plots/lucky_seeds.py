@@ -33,7 +33,7 @@ def build_lucky_seeds(seeds: SeedFit | None) -> Document:
     ):
         raise NothingToDraw(
             "no bootstrapped forecast with held-out runs of the AdamH suite: runs.json needs IsoFLOP runs of "
-            "at least 3 budgets and finished runs with 'optimal' in their names"
+            "at least 4 budgets and finished runs with 'optimal' in their names"
         )
     low, _, high = seeds.bootstrap.percentiles
     top = len(seeds.budgets) - 0.5
