@@ -507,3 +507,14 @@ def test_a_reader_who_has_seen_enough() -> None:
         process.stdout.close()
         assert process.wait(timeout=120) == 0
         assert process.stderr.read() == ""
+
+
+def test_an_interrupted_fit_says_that_no_file_is_broken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("delphi_jax.fit.study.fit_study", interrupted)
+    assert main(["summary", "--data", str(DATA), "--no-cache"]) == 130
+    assert "interrupted; every file that was written is whole" in capsys.readouterr().err
