@@ -27,8 +27,8 @@ NAME = "how-cost-grows"
 
 _SIDES = {"ours": ("Ours", BRAND_BLUE, "solid"), "baseline": ("Baseline, small sizes only", BRAND_TERRACOTTA, "dot")}
 _DECADE = 10.0
-_GAP = 0.1
-"""Between panels, in fractions of the plot."""
+_GAP = (0.1, 0.18)
+"""Between panels, across and down, in fractions of the plot."""
 _HEIGHT = 760
 
 Points = list[tuple[int, Benchmark]]
@@ -96,13 +96,13 @@ def build_growth(benchmarks: Iterable[Benchmark]) -> Document:
         "margin": {"t": 40, "r": 20, "b": 60, "l": 20},
         "annotations": [],
     }
-    half = (1 - _GAP) / 2
+    width, height = ((1 - gap) / 2 for gap in _GAP)
     for place, axis in enumerate(AXES):
         row, column = divmod(place, 2)
-        left, bottom = column * (half + _GAP), (1 - row) * (half + _GAP)
+        left, bottom = column * (width + _GAP[0]), (1 - row) * (height + _GAP[1])
         number = "" if place == 0 else str(place + 1)
-        layout[f"xaxis{number}"] = _axis(axis, [left, left + half], f"y{number}")
-        layout[f"yaxis{number}"] = _axis("seconds", [bottom, bottom + half], f"x{number}")
+        layout[f"xaxis{number}"] = _axis(axis, [left, left + width], f"y{number}")
+        layout[f"yaxis{number}"] = _axis("seconds", [bottom, bottom + height], f"x{number}")
         slopes = []
         for side, (title, color, dash) in _SIDES.items():
             points = _points(benchmarks, axis, side)
@@ -125,7 +125,7 @@ def build_growth(benchmarks: Iterable[Benchmark]) -> Document:
             {
                 "text": ", ".join(slopes) or "not measured",
                 "x": left,
-                "y": bottom + half,
+                "y": bottom + height,
                 "xref": "paper",
                 "yref": "paper",
                 "xanchor": "left",
