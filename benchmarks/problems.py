@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import baseline
+from delphi_jax.batch import pad
+from delphi_jax.kernels.dependence import Dependence, partial_dependence
+from delphi_jax.kernels.process import Process, fit_processes
 
 __all__ = ["CELL_TRIALS", "Cells", "Curves", "budgets", "noisy_laws", "richards_curves", "sweep_cells"]
 
@@ -61,6 +65,18 @@ class Cells:
     loss: Floats
     values: Floats
     """[n, 5, 80] values of the partial dependence."""
+
+    def fitter(self) -> Callable[[], tuple[Process, Dependence]]:
+        """The work on all cells, padded beforehand: their processes, and the dependence at their values."""
+        loss, mask = pad(list(self.loss))
+        features = np.zeros((*loss.shape, self.features.shape[2]))
+        features[:, :CELL_TRIALS] = self.features
+
+        def fit() -> tuple[Process, Dependence]:
+            fits = fit_processes(features, loss, mask)
+            return fits, partial_dependence(features, loss, mask, fits.length_scale, fits.noise, self.values)
+
+        return fit
 
 
 def sweep_cells(rng: np.random.Generator, n: int) -> Cells:

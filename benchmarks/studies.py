@@ -23,9 +23,7 @@ from delphi_jax.fit.downstream import RichardsProblem, fit_richards_curves
 from delphi_jax.fit.law import bootstrap_law
 from delphi_jax.fit.stream import bootstrap_study
 from delphi_jax.kernels.bootstrap import bootstrap_laws, counts_from_key
-from delphi_jax.kernels.dependence import partial_dependence
 from delphi_jax.kernels.power_law import fit_free_laws
-from delphi_jax.kernels.process import fit_processes
 from delphi_jax.status import Status
 
 __all__ = ["STUDIES", "Study", "main"]
@@ -179,13 +177,6 @@ def _curves() -> Study:
 def _cells() -> Study:
     n = 500
     cells = sweep_cells(np.random.default_rng(7), n)
-    loss, mask = pad(list(cells.loss))
-    features = np.zeros((*loss.shape, cells.features.shape[2]))
-    features[:, :CELL_TRIALS] = cells.features
-
-    def run() -> Any:
-        fits = fit_processes(features, loss, mask)
-        return fits, partial_dependence(features, loss, mask, fits.length_scale, fits.noise, cells.values)
 
     def summary(result: Any) -> tuple[float, int]:
         fits, _ = result
@@ -193,7 +184,7 @@ def _cells() -> Study:
         return float(np.sum(fits.log_likelihood)), int(np.sum(~usable))
 
     words = f"{n} cells of {CELL_TRIALS}, {cells.values.shape[1]} features, {cells.values.shape[2]} values"
-    return Study(words, run, summary)
+    return Study(words, cells.fitter(), summary)
 
 
 STUDIES: dict[str, Callable[[], Study]] = {

@@ -16,9 +16,7 @@ from benchmarks.problems import CELL_TRIALS, budgets, noisy_laws, sweep_cells
 from delphi_jax.batch import asymptote_grid, pad
 from delphi_jax.fit.law import resampling_indices
 from delphi_jax.kernels.bootstrap import bootstrap_laws
-from delphi_jax.kernels.dependence import partial_dependence
 from delphi_jax.kernels.power_law import fit_free_laws
-from delphi_jax.kernels.process import fit_processes
 
 # scikit-learn warns where an estimate lies on its bound, as some of these do.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -129,17 +127,8 @@ def _baseline_laws(n: int, n_points: int) -> Run:
 
 
 def _cells(n: int) -> Run:
-    cells = sweep_cells(np.random.default_rng(7), n)
-    loss, mask = pad(list(cells.loss))
-    features = np.zeros((*loss.shape, cells.features.shape[2]))
-    features[:, :CELL_TRIALS] = cells.features
-
-    def work() -> Any:
-        fits = fit_processes(features, loss, mask)
-        return fits, partial_dependence(features, loss, mask, fits.length_scale, fits.noise, cells.values)
-
     # No floor: the evaluations of the processes are not counted here.
-    return work, f"{n} cells of {CELL_TRIALS}", None
+    return sweep_cells(np.random.default_rng(7), n).fitter(), f"{n} cells of {CELL_TRIALS}", None
 
 
 def _baseline_cells(n: int) -> Run:

@@ -311,10 +311,7 @@ def _summary(args: argparse.Namespace) -> int:
     with _progress("fitting"):
         fit = _fit(args, study, PARTS)
     if args.json:
-        from delphi_jax.simulate import is_simulated
-
-        said = {"simulated": any(map(is_simulated, _folders(args))), "notices": fit.notices()}
-        print(json.dumps(fit.to_dict() | said, ensure_ascii=False, allow_nan=False))
+        _print_json(args, fit.to_dict(), fit.notices())
         return _OK
     _print_tables(fit)
     _print_reading(args, study, fit, fit.notices())
@@ -335,11 +332,7 @@ def _bootstrap(args: argparse.Namespace) -> int:
         return _OK
     notices = fit.notices() + [notice for each in found.values() for notice in each.notices()]
     if args.json:
-        from delphi_jax.simulate import is_simulated
-
-        said = {"simulated": any(map(is_simulated, _folders(args))), "notices": notices}
-        numbers = {"bootstraps": {suite: each.to_dict() for suite, each in found.items()}}
-        print(json.dumps(said | numbers, ensure_ascii=False, allow_nan=False))
+        _print_json(args, {"bootstraps": {suite: each.to_dict() for suite, each in found.items()}}, notices)
         return _OK
     _print_rows("Bootstrap", [row for each in found.values() for row in each.rows()])
     beyond = [suite for suite, each in found.items() if each.outside.any()]
@@ -554,6 +547,13 @@ def _progress(what: str) -> Iterator[None]:
 
     with Console(stderr=True).status(what):
         yield
+
+
+def _print_json(args: argparse.Namespace, numbers: dict[str, Any], notices: Sequence[str]) -> None:
+    from delphi_jax.simulate import is_simulated
+
+    said = {"simulated": any(map(is_simulated, _folders(args))), "notices": notices}
+    print(json.dumps(numbers | said, ensure_ascii=False, allow_nan=False))
 
 
 def _print_reading(args: argparse.Namespace, study: Study, fit: StudyFit, notices: Sequence[str]) -> None:

@@ -246,41 +246,44 @@ class Interval:
     high: float
 
 
-class _Bootstrap:
-    """What every bootstrap says beside its numbers."""
+def _bootstrap_notices(bootstrap: BootstrapFit | BootstrapStudy) -> list[str]:
+    """A sentence for a status that is not FITTED, and one where many draws were skipped."""
+    sentences, fitted = [], bootstrap.count(Status.FITTED) > 0
+    if bootstrap.status is not Status.FITTED:
+        remedy = (
+            "all fitted draws give one and the same law, which tells no interval: add budgets, or draws"
+            if fitted
+            else bootstrap.status.remedy
+        )
+        sentences.append(f"bootstrap of {bootstrap.series}: {bootstrap.status.label}; {remedy}")
+    if fitted and bootstrap.skipped_probability > _MOST_SKIPPED:
+        sentences.append(
+            f"bootstrap of {bootstrap.series}: {100 * bootstrap.skipped_probability:.3g} % of the draws were skipped, "
+            "as no law can be fitted to them; an interval of the rest may be too narrow"
+        )
+    return sentences
 
-    series: str
-    status: Status
 
-    def count(self, status: Status) -> int:
-        """Number of draws that ended with ``status``."""
-        raise NotImplementedError
+def _forecast_columns(bootstrap: BootstrapFit | BootstrapStudy, target: float, interval: Interval) -> dict[str, Any]:
+    low, mid, high = bootstrap.percentiles
+    return {
+        "series": bootstrap.series,
+        "compute budget (FLOPs)": target,
+        f"{low:g} %": interval.low,
+        f"{mid:g} %": interval.median,
+        f"{high:g} %": interval.high,
+    }
 
-    @property
-    def skipped_probability(self) -> float:
-        """Probability that a resample is skipped: exact, or the share of the draws."""
-        raise NotImplementedError
 
-    def notices(self) -> list[str]:
-        """A sentence for a status that is not FITTED, and one where many draws were skipped."""
-        sentences, fitted = [], self.count(Status.FITTED) > 0
-        if self.status is not Status.FITTED:
-            remedy = (
-                "all fitted draws give one and the same law, which tells no interval: add budgets, or draws"
-                if fitted
-                else self.status.remedy
-            )
-            sentences.append(f"bootstrap of {self.series}: {self.status.label}; {remedy}")
-        if fitted and self.skipped_probability > _MOST_SKIPPED:
-            sentences.append(
-                f"bootstrap of {self.series}: {100 * self.skipped_probability:.3g} % of the draws were skipped, as no "
-                "law can be fitted to them; an interval of the rest may be too narrow"
-            )
-        return sentences
+def _skipped_columns(bootstrap: BootstrapFit | BootstrapStudy) -> dict[str, int]:
+    return {
+        "skipped: too few points": bootstrap.count(Status.TOO_FEW_POINTS),
+        "skipped: no fit": bootstrap.count(Status.NO_GRID_VALUE_FITS),
+    }
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class BootstrapFit(_Bootstrap, Result):
+class BootstrapFit(Result):
     """Bootstrap of one series' free-asymptote law over its optima; R draws, Q target budgets.
 
     Where all fitted draws give one and the same law there is no interval: the status is TOO_FEW_POINTS.
@@ -323,24 +326,24 @@ class BootstrapFit(_Bootstrap, Result):
         return len(self.draw_status)
 
     def count(self, status: Status) -> int:
+        """Number of draws that ended with ``status``."""
         return int(np.sum(self.draw_status == status))
 
     @property
     def skipped_probability(self) -> float:
+        """Probability that a resample is skipped: exact, or the share of the Monte-Carlo draws."""
         return float(np.sum(self.weights[self.draw_status != Status.FITTED]))
 
+    def notices(self) -> list[str]:
+        """What a reader should know beside the numbers, a sentence each."""
+        return _bootstrap_notices(self)
+
     def rows(self) -> list[dict[str, Any]]:
-        low, mid, high = self.percentiles
         return [
             {
-                "series": self.series,
-                "compute budget (FLOPs)": target,
-                f"{low:g} %": interval.low,
-                f"{mid:g} %": interval.median,
-                f"{high:g} %": interval.high,
+                **_forecast_columns(self, target, interval),
                 "draws": self.n_draws,
-                "skipped: too few points": self.count(Status.TOO_FEW_POINTS),
-                "skipped: no fit": self.count(Status.NO_GRID_VALUE_FITS),
+                **_skipped_columns(self),
                 "skipped (%)": 100 * self.skipped_probability,
                 "draws with L_inf = 0": int(np.sum(self.L_inf == 0.0)),
                 "status": self.status.label,
@@ -350,7 +353,7 @@ class BootstrapFit(_Bootstrap, Result):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class BootstrapStudy(_Bootstrap, Result):
+class BootstrapStudy(Result):
     """Percentiles of a bootstrap whose draws were counted, not kept; Q target budgets.
 
     Where all fitted draws give one and the same law there is no interval: the status is TOO_FEW_POINTS.
@@ -380,26 +383,26 @@ class BootstrapStudy(_Bootstrap, Result):
     """None for an exact bootstrap, which draws nothing."""
 
     def count(self, status: Status) -> int:
+        """Number of draws that ended with ``status``."""
         return self.draw_counts.get(status, 0)
 
     @property
     def skipped_probability(self) -> float:
+        """Probability that a resample is skipped: exact, or the share of the draws."""
         return 1 - self.count(Status.FITTED) / self.draws
 
+    def notices(self) -> list[str]:
+        """What a reader should know beside the numbers, a sentence each."""
+        return _bootstrap_notices(self)
+
     def rows(self) -> list[dict[str, Any]]:
-        low, mid, high = self.percentiles
         return [
             {
-                "series": self.series,
-                "compute budget (FLOPs)": target,
-                f"{low:g} %": interval.low,
-                f"{mid:g} %": interval.median,
-                f"{high:g} %": interval.high,
+                **_forecast_columns(self, target, interval),
                 "bound ±": float(np.max(bounds)),
                 "method": self.method,
                 "draws": self.draws,
-                "skipped: too few points": self.count(Status.TOO_FEW_POINTS),
-                "skipped: no fit": self.count(Status.NO_GRID_VALUE_FITS),
+                **_skipped_columns(self),
                 "draws with L_inf = 0": self.at_zero,
                 "outside the histogram": int(outside),
                 "status": self.status.label,
