@@ -7,6 +7,7 @@ import csv
 import json
 import math
 import random
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -769,3 +770,11 @@ def test_real_runs_load_alone(tmp_path: Path, real_dir: Path, corpus: str) -> No
     kept = len(study.runs) + sum(part.count for part in study.skipped if part.reason.startswith("duplicate"))
     assert kept == len(complete)
     assert study.runs.loss[0] == float(complete[0]["loss"])
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_a_table_with_other_marks_than_commas_is_told_so(tmp_path: Path, mark: str) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text(mark.join(["name", "params", "tokens"]) + "\n" + mark.join(["a", "1e9", "2e10"]) + "\n")
+    with pytest.raises(InputError, match=re.escape(f"runs.csv: line 1 holds {mark!r} between its columns")):
+        load_study(None, runs=path)

@@ -134,6 +134,11 @@ def _read_csv(path: Path, schema: Schema, content: bytes) -> RawTable:
     places: list[str] = []
     try:
         header = [column.strip() for column in next(reader)]
+        marks = [mark for mark in ";\t|" if len(header) == 1 and mark in header[0]]
+        if marks:
+            raise InputError(
+                f"{path}: line 1 holds {marks[0]!r} between its columns; save the file with commas instead"
+            )
         used = [(i, column) for i, column in enumerate(header) if column in schema.columns]
         twice = sorted({column for _, column in used if header.count(column) > 1})
         if twice:
