@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from delphi_jax.labels import ADAMC_SUITE, ADAMH_SUITE
 from delphi_jax.plots.asymptote import build_scaling_law_asymptote
@@ -17,7 +18,7 @@ from delphi_jax.plots.overtraining import build_overtraining_forecast
 from delphi_jax.results import StudyFit
 from delphi_jax.tasks import TASKS
 
-__all__ = ["FIGURES", "Drawing", "Figure", "draw_figures", "parts_for", "tables_for"]
+__all__ = ["FIGURES", "Drawing", "Figure", "draw_each", "draw_figures", "parts_for", "tables_for"]
 
 _RUNS = frozenset({"runs"})
 _LADDER = frozenset({"isoflop", "laws", "held_out"})
@@ -25,11 +26,11 @@ _LADDER = frozenset({"isoflop", "laws", "held_out"})
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: the tables and parts of the fit that it needs, and its builder."""
+    """One figure: the tables and parts of a study's fit that it needs, and its builder."""
 
-    tables: frozenset[str]
-    parts: frozenset[str]
-    build: Callable[[StudyFit], Document] | None = None
+    tables: frozenset[str] = frozenset()
+    parts: frozenset[str] = frozenset()
+    build: Callable[[Any], Document] | None = None
     mobile_of: str | None = None
     """The wide figure that a mobile variant is restacked from, by :attr:`restack`."""
     restack: Callable[[Document], Document] | None = None
@@ -98,14 +99,19 @@ def draw_figures(fit: StudyFit, names: Collection[str] | None = None) -> Drawing
     names = list(FIGURES) if names is None else list(names)
     if unknown := [name for name in names if name not in FIGURES]:
         raise ValueError(f"unknown figures {unknown}, expected some of {list(FIGURES)}")
+    return draw_each(FIGURES, names, fit)
+
+
+def draw_each(figures: Mapping[str, Figure], names: Iterable[str], result: Any) -> Drawing:
+    """Draw ``names`` of ``figures`` from ``result``, each by itself: what one lacks does not cost the others."""
     wide: dict[str, Document] = {}
     drawing = Drawing()
     for name in names:
-        figure = FIGURES[name]
+        figure = figures[name]
         source = figure.mobile_of or name
         try:
             if source not in wide:
-                wide[source] = FIGURES[source].build(fit)
+                wide[source] = figures[source].build(result)
             drawing.documents[name] = wide[source] if figure.restack is None else figure.restack(wide[source])
         except NothingToDraw as reason:
             drawing.undrawn[name] = str(reason)

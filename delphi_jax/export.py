@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delphi_jax.labels import FIGURE_TITLES
+from delphi_jax.labels import FIGURE_FORMATS, figure_title
 from delphi_jax.plots.drawers import Document
 from delphi_jax.plots.theme import BRAND_BLUE, CYCLE, INK, PAGE_TAN, TRANSPARENT
 from delphi_jax.status import InputError
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 __all__ = [
-    "FORMATS",
     "IMAGE_FORMATS",
     "Unwritten",
     "WriteReport",
@@ -38,8 +37,7 @@ __all__ = [
     "write_figures",
 ]
 
-IMAGE_FORMATS = ("png", "svg", "pdf")
-FORMATS = ("json", "html", *IMAGE_FORMATS)
+IMAGE_FORMATS = FIGURE_FORMATS[2:]
 
 PAGE_WIDTH, MOBILE_WIDTH, PAGE_HEIGHT = 1100, 420, 560
 """Pixels; the height is for figures whose layout leaves it to the page."""
@@ -110,7 +108,7 @@ def page_html(name: str, document: Document) -> bytes:
     data = document_json(_themed(name, document)).replace(b"<", rb"\u003c")
     mobile = name.endswith("-mobile")
     width, least = (MOBILE_WIDTH, MOBILE_LEAST_WIDTH) if mobile else (PAGE_WIDTH, LEAST_WIDTH)
-    title = html.escape(FIGURE_TITLES.get(name, name))
+    title = html.escape(figure_title(name))
     style = _STYLE.format(background=PAGE_TAN, ink=INK, accent=BRAND_BLUE, font=FONT, width=width, least=least)
     head = _HEAD.format(title=title, style=style)
     return b"".join([head.encode(), _plotly_js(), _BODY.encode(), data, _FOOT.encode()])
@@ -124,8 +122,8 @@ def write_figures(documents: Mapping[str, Document], out: Path, formats: Collect
     :class:`InputError` where the folder cannot be created.
     """
     for form in formats:
-        if form not in FORMATS:
-            raise ValueError(f"unknown format {form!r}: choose from {', '.join(FORMATS)}")
+        if form not in FIGURE_FORMATS:
+            raise ValueError(f"unknown format {form!r}: choose from {', '.join(FIGURE_FORMATS)}")
     for name in documents:
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
             raise ValueError(f"{name!r} is no figure name: only lower-case letters, digits and single dashes")

@@ -10,12 +10,14 @@ from delphi_jax.text import scientific
 __all__ = [
     "ADAMC_SUITE",
     "ADAMH_SUITE",
+    "ANSWER_TITLES",
     "BOOTSTRAP_METHODS",
     "COMPUTE",
     "DIVERGED",
     "EXTERNAL_MODELS",
     "EXTRAPOLATION_SIDE",
     "FEATURE_NAMES",
+    "FIGURE_FORMATS",
     "FIGURE_TITLES",
     "FIT_SIDE",
     "LOSS",
@@ -27,6 +29,7 @@ __all__ = [
     "UNKNOWN_SUITE",
     "TaskWords",
     "budget_name",
+    "figure_title",
     "held_out_name",
     "isoflop_name",
     "view_name",
@@ -116,6 +119,9 @@ def view_name(task: str, shot: int) -> str:
     return f"{TASKS[task].name} {shot}-Shot"
 
 
+FIGURE_FORMATS = ("json", "html", "png", "svg", "pdf")
+"""How a figure can be written; the last three are images."""
+
 FIGURE_TITLES = {
     "isoflop-parabolas": "Where the compute-optimal point of each budget lies",
     "scaling-law-asymptote": "Optima follow a law with a floor",
@@ -130,4 +136,12 @@ FIGURE_TITLES = {
     "mmlu-emergence-mobile": "A smooth soft metric forecasts a hard one",
     "hparam-scaling-mobile": "The recipe's hyper-parameters sit at the bottom of the loss valley",
 }
-"""What each figure argues, by name, in the order in which a reader meets them."""
+"""What each figure of a study argues, by name, in the order in which a reader meets them."""
+
+ANSWER_TITLES: dict[str, str] = {}
+"""What each figure of an answer shows, by name; its mobile variant shows the same."""
+
+
+def figure_title(name: str) -> str:
+    """The title of a figure, wide or mobile; its name where it has none."""
+    return FIGURE_TITLES.get(name) or ANSWER_TITLES.get(name.removesuffix("-mobile"), name)

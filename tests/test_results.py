@@ -12,7 +12,8 @@ import pytest
 
 from delphi_jax.fit.law import bootstrap_law, fit_law
 from delphi_jax.fit.stream import bootstrap_study
-from delphi_jax.results import CellFit, LawFit, Result, RichardsFit, StudyFit, SweepFit, plain
+from delphi_jax.results import CellFit, LawFit, Result, RichardsFit, StudyFit, SweepFit
+from delphi_jax.results.base import plain
 from delphi_jax.status import Status
 
 PARTS = (

@@ -1,0 +1,12 @@
+"""The commands of ``delphi-jax``, a module each: ``add_parser`` says what it takes, and its ``run`` does it.
+
+Everything heavy is imported inside the command that needs it: ``--help`` and ``--version`` load nothing. Only this
+package and ``cli.py`` print.
+"""
+
+from delphi_jax.commands import bootstrap, simulate, study
+
+__all__ = ["COMMANDS"]
+
+COMMANDS = (study, bootstrap, simulate)
+"""In the order in which ``--help`` lists them."""

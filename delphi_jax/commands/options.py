@@ -1,0 +1,133 @@
+"""Types and groups of arguments that commands share, and their exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+from delphi_jax.labels import FIGURE_FORMATS
+
+__all__ = [
+    "BAD_INPUT",
+    "BAD_USAGE",
+    "OK",
+    "add_cache",
+    "add_draws",
+    "add_figures",
+    "add_formats",
+    "add_input",
+    "add_json",
+    "add_runs",
+    "add_suites",
+    "add_targets",
+    "budget",
+    "natural",
+    "positive",
+]
+
+OK, BAD_INPUT, BAD_USAGE = 0, 1, 2
+"""Exit codes."""
+
+_MOST_DIGITS = 30
+"""Of a whole number: 1e999999999 is no number of anything."""
+
+
+def natural(text: str) -> int:
+    return _whole(text, least=0)
+
+
+def positive(text: str) -> int:
+    return _whole(text, least=1)
+
+
+def _whole(text: str, least: int) -> int:
+    """A whole number of at least ``least`` in any notation, such as 1e9."""
+    with contextlib.suppress(InvalidOperation):
+        number = Decimal(text.strip())
+        if number.is_finite() and number.adjusted() < _MOST_DIGITS and number == int(number) >= least:
+            return int(number)
+    raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
+
+
+def budget(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < float("inf"):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"expected a positive number of FLOPs, got {text!r}")
+
+
+def add_input(parser: argparse.ArgumentParser) -> None:
+    add_runs(parser)
+    parser.add_argument(
+        "--sweep-in",
+        dest="sweep",
+        type=Path,
+        metavar="FILE",
+        help="table of the hyper-parameter sweep, instead of DIR's",
+    )
+
+
+def add_runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="folder of the study's tables, .json, .csv or .parquet (default: data)",
+    )
+    parser.add_argument("--in", dest="runs", type=Path, metavar="FILE", help="table of training runs, instead of DIR's")
+
+
+def add_suites(parser: argparse.ArgumentParser, default: str = "all that have a law") -> None:
+    parser.add_argument(
+        "--suite", nargs="+", action="extend", metavar="NAME", help=f"only these suites (default: {default})"
+    )
+
+
+def add_targets(parser: argparse.ArgumentParser, default: str = "1e21 1e22 1e23") -> None:
+    parser.add_argument(
+        "--targets",
+        nargs="+",
+        type=budget,
+        metavar="BUDGET",
+        help=f"compute budgets of the forecasts, FLOPs (default: {default})",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser, what: str = "print one JSON object, every array included") -> None:
+    parser.add_argument("--json", action="store_true", help=what)
+
+
+def add_formats(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--format",
+        nargs="+",
+        action="extend",
+        choices=FIGURE_FORMATS,
+        metavar="FORMAT",
+        help="json (default), html, png, svg, pdf; several may be given. Images need the extra [images] and a browser",
+    )
+
+
+def add_figures(parser: argparse.ArgumentParser) -> None:
+    """The figures of a command that prints tables."""
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write the figures here too (default: tables only)")
+    add_formats(parser)
+
+
+def add_draws(parser: argparse.ArgumentParser, draws: int) -> None:
+    """Both are None where they are not given, so that a bootstrap without draws can refuse them."""
+    parser.add_argument("--draws", type=positive, metavar="N", help=f"bootstrap draws (default: {draws})")
+    parser.add_argument("--seed", type=natural, metavar="N", help="seed of the bootstrap (default: 0)")
+
+
+def add_cache(parser: argparse.ArgumentParser, kept: str = "compiled programs") -> None:
+    cache = parser.add_mutually_exclusive_group()
+    cache.add_argument(
+        "--cache-dir",
+        type=Path,
+        metavar="DIR",
+        help=f"keep {kept} here (default: the user's cache folder)",
+    )
+    cache.add_argument("--no-cache", action="store_true", help=f"neither read nor keep {kept}")

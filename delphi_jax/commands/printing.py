@@ -1,0 +1,154 @@
+"""What commands print: tables, JSON, what was left out, and progress."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from delphi_jax.commands.options import BAD_INPUT, OK
+from delphi_jax.status import InputError
+
+if TYPE_CHECKING:
+    from delphi_jax.draw import Drawing
+    from delphi_jax.export import WriteReport
+    from delphi_jax.results import Result, StudyFit
+    from delphi_jax.tables import Study
+
+__all__ = [
+    "count",
+    "folders_read",
+    "print_json",
+    "print_list",
+    "print_provenance",
+    "print_reading",
+    "print_rows",
+    "print_writing",
+    "progress",
+    "some",
+    "write_answer",
+]
+
+_NAMES_SHOWN = 3
+"""Left-out rows that are named before "and n more"."""
+_PLAIN_WIDTH = 200
+"""Columns of a table that is not printed on a terminal."""
+
+
+@contextlib.contextmanager
+def progress(what: str) -> Iterator[None]:
+    """A spinner on standard error while something long runs; nothing where it is not a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
+
+
+def print_json(args: argparse.Namespace, numbers: dict[str, Any], notices: Sequence[str]) -> None:
+    from delphi_jax.simulate import is_simulated
+
+    said = {"simulated": any(map(is_simulated, folders_read(args))), "notices": notices}
+    print(json.dumps(numbers | said, ensure_ascii=False, allow_nan=False))
+
+
+def print_reading(args: argparse.Namespace, study: Study, fit: StudyFit, notices: Sequence[str]) -> None:
+    """What was read, left out and missing, and which fits need a look."""
+    print_provenance(folders_read(args))
+    print_list(
+        "Left out",
+        [f"{part.table}: {part.count}, {part.reason} ({some(part.names)})" for part in fit.skipped],
+    )
+    print_list("Missing", [f"{part.table}, for {part.needed_for}: {part.how}" for part in study.missing])
+    print_list("To look at", notices)
+
+
+def folders_read(args: argparse.Namespace) -> list[Path]:
+    """The folders that something was read from."""
+    files = [path.parent for path in (args.runs, args.sweep) if path is not None]
+    return [*([args.data] if args.data is not None else []), *files]
+
+
+def print_provenance(folders: Sequence[Path]) -> None:
+    from delphi_jax.simulate import is_simulated
+
+    for folder in dict.fromkeys(folders):
+        if is_simulated(folder):
+            print(f"Simulated data: no number in {folder} was measured, nothing here says anything of real models.")
+
+
+def print_writing(drawing: Drawing, report: WriteReport, out: Path, started: float) -> bool:
+    """What was drawn and written since ``started`` (time.perf_counter), and what not; whether nothing failed."""
+    print_list("Not drawn", [f"{name}: {reason}" for name, reason in drawing.undrawn.items()])
+    failures = [f"{name}: {reason}" for name, reason in drawing.failed.items()]
+    failures += [f"{miss.figure}.{miss.format}: {miss.reason}" for miss in report.unwritten]
+    print_list("Failed", failures, sys.stderr)
+    print(f"Wrote {count(len(report.written), 'file')} to {out} in {time.perf_counter() - started:.1f} s")
+    return not failures
+
+
+def write_answer(args: argparse.Namespace, result: Result) -> int:
+    """Draw and write the figures of ``result`` where the options ask for them (``--out``); the exit code."""
+    if args.out is None:
+        if args.format:
+            raise InputError("--format is for figures: say with --out DIR where to write them")
+        return OK
+    started = time.perf_counter()
+    from delphi_jax.answers import draw_answer
+    from delphi_jax.export import write_figures
+
+    drawing = draw_answer(result)
+    report = write_figures(drawing.documents, args.out, list(dict.fromkeys(args.format or ["json"])))
+    return OK if print_writing(drawing, report, args.out, started) and report.written else BAD_INPUT
+
+
+def print_list(title: str, lines: Sequence[str], stream: Any = None) -> None:
+    if lines:
+        print(f"{title}:", *lines, sep="\n  ", file=stream or sys.stdout)
+
+
+def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    # Captured, because rich ends the process itself where a pipe is closed.
+    with console.capture() as captured:
+        console.print(_table(title, rows) if rows else f"{title}: none")
+    print(captured.get())
+
+
+def _table(title: str, rows: list[dict[str, Any]]) -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column, value in rows[0].items():
+        table.add_column(column, justify="left" if isinstance(value, str) else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row.values()))
+    return table
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.6g}"
+    return str(value)
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    more = len(names) - _NAMES_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

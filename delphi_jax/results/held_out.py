@@ -1,0 +1,117 @@
+"""Held-out runs beside the forecast, and their seeds beside the interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from delphi_jax.formulas import residual_percent
+from delphi_jax.results.base import Floats, Result
+from delphi_jax.results.law import BootstrapFit, LawFit
+from delphi_jax.status import Status
+
+__all__ = ["FIT_DIVIDE", "HeldOutFit", "HeldOutRun", "SeedDeviation", "SeedFit"]
+
+FIT_DIVIDE = 5e20
+"""FLOPs: budgets below are fitted, the rest held out."""
+
+
+@dataclass(frozen=True)
+class HeldOutRun:
+    """One held-out compute-optimal run."""
+
+    name: str
+    suite: str
+    seed: str
+    budget: float
+    """Nominal compute budget, 10**round(log10 C), FLOPs."""
+    loss: float
+    finished: bool
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class HeldOutFit(Result):
+    """Held-out runs beside the forecast of their suite's law."""
+
+    runs: tuple[HeldOutRun, ...]
+    """All held-out runs in table order, diverged ones included."""
+    laws: Mapping[str, LawFit]
+
+    def means(self, suite: str) -> tuple[Floats, Floats]:
+        """(budget FLOPs, mean loss over seeds of the finished runs), each [n], by ascending budget."""
+        finished = [run for run in self.runs if run.suite == suite and run.finished]
+        budgets = sorted({run.budget for run in finished})
+        means = [np.mean([run.loss for run in finished if run.budget == budget]) for budget in budgets]
+        return np.array(budgets, dtype=np.float64), np.array(means, dtype=np.float64)
+
+    def diverged(self, suite: str) -> tuple[HeldOutRun, ...]:
+        """Runs of one suite that did not finish, in table order."""
+        return tuple(run for run in self.runs if run.suite == suite and not run.finished)
+
+    def residuals(self, suite: str) -> Floats:
+        """Percent deviation of each mean from the law, [n] as in :meth:`means`; NaN without a law."""
+        budgets, means = self.means(suite)
+        law = self.laws.get(suite)
+        predicted = law.loss_at(budgets) if law is not None else np.full_like(budgets, np.nan)
+        return residual_percent(means, predicted)
+
+    def rows(self) -> list[dict[str, Any]]:
+        out = []
+        for suite in sorted({run.suite for run in self.runs}):
+            budgets, means = self.means(suite)
+            law = self.laws.get(suite)
+            for budget, mean, residual in zip(budgets, means, self.residuals(suite), strict=True):
+                seeds = sum(run.suite == suite and run.finished and run.budget == budget for run in self.runs)
+                forecast = float(law.loss_at(budget)) if law is not None else np.nan
+                out.append(
+                    {
+                        "suite": suite,
+                        "compute budget (FLOPs)": budget,
+                        "runs": seeds,
+                        "mean loss": mean,
+                        "forecast": forecast,
+                        "residual (%)": residual,
+                        "status": (law.status if law is not None else Status.NO_DATA).label,
+                    }
+                )
+        return out
+
+
+@dataclass(frozen=True)
+class SeedDeviation:
+    """Held-out runs of one budget beside the bootstrap interval, all in percent of the point forecast."""
+
+    budget: float
+    point_forecast: float
+    seeds: tuple[str, ...]
+    deviations: Floats
+    """[number of seeds]"""
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SeedFit(Result):
+    """The seed comparison of one suite: is the held-out residual luck?"""
+
+    suite: str
+    law: LawFit
+    bootstrap: BootstrapFit
+    budgets: tuple[SeedDeviation, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "suite": self.suite,
+                "compute budget (FLOPs)": line.budget,
+                "seed": seed,
+                "deviation (%)": deviation,
+                "interval low (%)": line.low,
+                "interval high (%)": line.high,
+            }
+            for line in self.budgets
+            for seed, deviation in zip(line.seeds, line.deviations, strict=True)
+        ]
