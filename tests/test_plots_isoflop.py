@@ -281,6 +281,25 @@ def test_an_optimum_that_is_no_minimum_says_so(status):
     assert [status.label in hover for hover in hovers] == [False, False, True, False]
 
 
+def test_a_law_on_a_bound_says_so_in_every_figure_that_uses_it():
+    bound = law(ADAMH_SUITE, Status.BOUND_HIT)
+    found = {ADAMH_SUITE: bound, ADAMC_SUITE: law(ADAMC_SUITE)}
+    note = f"law: {Status.BOUND_HIT.label}"
+    asymptote = build_scaling_law_asymptote(isoflop(), found, held_out())
+    assert [note in trace.get("name", "") for trace in asymptote["data"][:4]] == [True, False, False, False]
+    assert [note in trace["hovertemplate"] for trace in asymptote["data"][:4]] == [False, True, False, False]
+    for suite, said in ((ADAMH_SUITE, True), (ADAMC_SUITE, False)):
+        ladder = build_ladder(isoflop(), found, held_out(), suite)
+        assert (note in ladder["layout"]["annotations"][1]["text"]) == said
+        assert any(note in trace.get("hovertemplate", "") for trace in ladder["data"]) == said
+    assert note in build_lucky_seeds(replace(seed_fit(), law=bound))["layout"]["annotations"][0]["text"]
+    forecast = build_overtraining_forecast(replace(overtraining(), law=bound))
+    assert note in forecast["layout"]["annotations"][0]["text"]
+    assert all(note in frame["layout"]["annotations"][0]["text"] for frame in forecast["frames"])
+    for figure in every_document().values():
+        assert note not in document_json(figure).decode()
+
+
 def test_names_from_data_cannot_inject_markup():
     figures = [
         build_isoflop_parabolas(isoflop([UNKNOWN])),

@@ -17,6 +17,7 @@ from delphi_jax.plots.drawers import (
     law_end,
     law_line,
     optima_marks,
+    status_note,
     suite_colors,
 )
 from delphi_jax.plots.theme import INK, PAGE_TAN
@@ -45,8 +46,10 @@ def build_scaling_law_asymptote(
         compute, loss, _ = isoflop.optima(suite)
         name, color = escape(suite), colors[suite]
         entry = {"legendgroup": name}
-        fitted.append(optima_marks(compute, loss, color, f"{name} (IsoFLOP optimum)", **entry, name=name))
-        if suite in laws and laws[suite].fitted:
+        drawn = suite in laws and laws[suite].fitted
+        title = name + (status_note(laws[suite].status, "law", lead=", ") if drawn else "")
+        fitted.append(optima_marks(compute, loss, color, f"{name} (IsoFLOP optimum)", **entry, name=title))
+        if drawn:
             fitted.append(law_line(laws[suite], color, f"{name} fit", end, **entry))
 
     measured: list[Trace] = []

@@ -44,6 +44,7 @@ __all__ = [
     "optimum_mark",
     "parabola_line",
     "side_by_side",
+    "status_note",
     "subplot_title",
     "suite_colors",
 ]
@@ -88,6 +89,13 @@ def line(x: Any, y: Any, stroke: dict[str, Any], hover: str | None = None, **res
     return base | reaction | rest
 
 
+def status_note(status: Status, what: str = "", lead: str = "<br>") -> str:
+    """A warning behind a label or hover text, with ``what`` it is of: nothing for a fit without reservation."""
+    if status is Status.FITTED:
+        return ""
+    return f"{lead}{what}: {status.label}" if what else f"{lead}{status.label}"
+
+
 def log_grid(low: float, high: float, n: int) -> Floats:
     """``n`` log-spaced values from ``low`` to ``high``."""
     return 10.0 ** np.linspace(math.log10(low), math.log10(high), n)
@@ -112,9 +120,7 @@ def parabola_line(fit: ParabolaFit, stroke: dict[str, Any], **rest: Any) -> Trac
 
 def optimum_mark(fit: ParabolaFit, color: str, title: str = "optimum", **rest: Any) -> Trace:
     """The compute-optimal point of one bucket; its hover warns of a minimum outside the data."""
-    hover = f"{title}<br>T*={fit.tokens_star:.3e}<br>loss*={fit.loss_star:.4f}"
-    if fit.status != Status.FITTED:
-        hover += f"<br>{fit.status.label}"
+    hover = f"{title}<br>T*={fit.tokens_star:.3e}<br>loss*={fit.loss_star:.4f}{status_note(fit.status)}"
     marker = {"color": color, "size": 12, "symbol": "x", "line": {"width": 2}}
     return marks([fit.tokens_star], [fit.loss_star], marker, hover, **rest)
 
@@ -128,7 +134,7 @@ def optima_marks(compute: Floats, loss: Floats, color: str, title: str, **rest: 
 def law_line(law: LawFit, color: str, title: str, end: float = LAW_END, **rest: Any) -> Trace:
     """A fitted law, dashed, from its smallest budget out to ``end`` FLOPs."""
     compute = compute_grid(law.compute.min(), end)
-    hover = f"{title}<br>C=%{{x:.3e}} FLOPs<br>loss=%{{y:.4f}}"
+    hover = f"{title}<br>C=%{{x:.3e}} FLOPs<br>loss=%{{y:.4f}}{status_note(law.status, 'law')}"
     stroke = {"color": color, "width": 2, "dash": "dash"}
     return line(compute, law.loss_at(compute), stroke, hover, showlegend=False, **rest)
 

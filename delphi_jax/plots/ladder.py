@@ -25,6 +25,7 @@ from delphi_jax.plots.drawers import (
     on_panel,
     optima_marks,
     side_by_side,
+    status_note,
     subplot_title,
     suite_colors,
 )
@@ -65,7 +66,9 @@ def build_ladder(
     compute, loss, _ = isoflop.optima(suite)
     title = "IsoFLOP optimum"
     law_panel = [optima_marks(compute, loss, color, title, name=title, showlegend=False)]
+    law_title = "Scaling law + held-out validation"
     if suite in laws and laws[suite].fitted:
+        law_title += status_note(laws[suite].status, "law", lead=", ")
         law_panel.append(law_line(laws[suite], color, "scaling-law fit", end))
     callouts: list[dict[str, Any]] = []
     if held_out is not None:
@@ -99,7 +102,7 @@ def build_ladder(
             "yaxis2": {"anchor": "x2", "domain": [0.0, 1.0], "type": "log", "title": {"text": OPTIMAL_LOSS}},
             "annotations": [
                 subplot_title("IsoFLOP parabolas per compute bucket", left),
-                subplot_title("Scaling law + held-out validation", right),
+                subplot_title(law_title, right),
                 *sides,
                 *callouts,
             ],

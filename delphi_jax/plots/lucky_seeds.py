@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from delphi_jax.plots.drawers import Document, NothingToDraw, Trace, document, horizontal_legend, marks
+from delphi_jax.plots.drawers import Document, NothingToDraw, Trace, document, horizontal_legend, marks, status_note
 from delphi_jax.plots.theme import BRAND_BLACK, BRAND_BLUE, BRAND_UMBER, INK, rgba
 from delphi_jax.results import SeedFit
 from delphi_jax.text import escape, scientific
@@ -70,7 +70,7 @@ def build_lucky_seeds(seeds: SeedFit | None) -> Document:
         "layer": "below",
     }
     caption = {
-        "text": "point forecast",
+        "text": f"point forecast{status_note(seeds.law.status, 'law', lead=', ')}",
         "x": 0,
         "y": top,
         "xanchor": "center",

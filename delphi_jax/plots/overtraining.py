@@ -20,6 +20,7 @@ from delphi_jax.plots.drawers import (
     marks,
     observed_log_tokens,
     optimum_mark,
+    status_note,
 )
 from delphi_jax.plots.theme import BRAND_BLUE, BRAND_UMBER, INK, TRANSPARENT
 from delphi_jax.results import OvertrainingFit, OvertrainingScale, ParabolaFit
@@ -97,7 +98,8 @@ def _bucket_traces(fit: ParabolaFit) -> list[Trace]:
 def _forecast_traces(fit: OvertrainingFit) -> list[Trace]:
     """The law drawn against T*, and the forecast at its end."""
     compute = compute_grid(fit.law.compute.min(), fit.forecast_budget)
-    hover = "compute-optimal regression<br>C=%{customdata:.2e} FLOPs<br>T=%{x:.3e}<br>loss=%{y:.4f}"
+    note = status_note(fit.law.status, "law")
+    hover = f"compute-optimal regression<br>C=%{{customdata:.2e}} FLOPs<br>T=%{{x:.3e}}<br>loss=%{{y:.4f}}{note}"
     stroke = {"color": BRAND_BLUE, "width": 2}
     curve = line(
         fit.tokens_at(compute),
@@ -109,7 +111,7 @@ def _forecast_traces(fit: OvertrainingFit) -> list[Trace]:
     )
     tokens, loss = _forecast(fit)
     marker = {"color": BRAND_BLUE, "size": 12, "symbol": "x", "line": {"width": 2}}
-    hover = f"forecast @ {scientific(fit.forecast_budget)} FLOPs<br>T=%{{x:.3e}}<br>loss=%{{y:.4f}}"
+    hover = f"forecast @ {scientific(fit.forecast_budget)} FLOPs<br>T=%{{x:.3e}}<br>loss=%{{y:.4f}}{note}"
     return [curve, marks([tokens], [loss], marker, hover, showlegend=False)]
 
 
@@ -178,7 +180,7 @@ def _label(fit: OvertrainingFit, scale: OvertrainingScale) -> dict[str, Any]:
         x = (x + math.log10(scale.tokens_equivalent)) / 2
     cost = f"{overhead(scale.overhead)} compute to match" if reached else _not_reached(fit)
     return {
-        "text": f"{overtraining_label(scale.scale)}<br>{cost}",
+        "text": f"{overtraining_label(scale.scale)}<br>{cost}{status_note(fit.law.status, 'law')}",
         "x": x,
         "y": math.log10(loss),
         "xref": "x",

@@ -111,6 +111,7 @@ class SeedFit(Result):
                 "deviation (%)": deviation,
                 "interval low (%)": line.low,
                 "interval high (%)": line.high,
+                "law": self.law.status.label,
             }
             for line in self.budgets
             for seed, deviation in zip(line.seeds, line.deviations, strict=True)

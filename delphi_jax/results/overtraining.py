@@ -62,6 +62,7 @@ class OvertrainingFit(Result):
                 "tokens / optimal tokens": line.scale,
                 "compute to match (FLOPs)": line.compute_equivalent,
                 "extra compute (%)": line.overhead,
+                "law": self.law.status.label,
                 "status": line.status.label,
             }
             for line in self.scales
