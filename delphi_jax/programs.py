@@ -37,6 +37,8 @@ _UNOPTIMISED = _TOGETHER | OLD_EMITTERS | {"xla_backend_optimization_level": 0}
 _OPTIMISED = _TOGETHER | {"xla_backend_optimization_level": 1}
 _LONG = {"summed_covariance", "partial_dependence"}
 """Kernels that run longer than their compiling takes. Over several devices partial dependence is one program."""
+_MANY = 1 << 16
+"""Numbers in a kernel's arguments beyond which it runs longer than compiling in full takes: no fit of one study."""
 _FIRST = ("fit_processes", "fit_richards", "summed_covariance", "averaged_process")
 """Kernels that are waited for longest, for their own sake or for what follows, in the order to make them in."""
 
@@ -122,6 +124,15 @@ def _make(program: _Program, name: str, jitted: Callable[[], Any], args: Any, kw
         write_whole(path, _pack(program.compiled))
 
 
+def _options(name: str, jitted: Any, arguments: Any) -> dict[str, Any]:
+    """How to compile a kernel for CPU: the faster, the less it will have to do."""
+    if name in _LONG:
+        return dict(_OPTIMISED)
+    if sum(leaf.size for leaf in jax.tree.leaves(arguments)) > _MANY:
+        return dict(jitted.__wrapped__.cpu_options)
+    return dict(_UNOPTIMISED)
+
+
 class _Turns:
     """One thread at a time, in the order of :data:`_FIRST`, the rest as they come."""
 
@@ -158,7 +169,7 @@ _tracing = _Turns()
 def _compile(name: str, jitted: Any, args: Any, kwargs: Any) -> jax.stages.Compiled:
     with _tracing.turn(name):
         lowered = jitted.lower(*args, **kwargs)
-    options = dict(_OPTIMISED if name in _LONG else _UNOPTIMISED) if jax.default_backend() == "cpu" else {}
+    options = _options(name, jitted, (args, kwargs)) if jax.default_backend() == "cpu" else {}
     while True:
         try:
             return lowered.compile(compiler_options=options)
@@ -188,7 +199,7 @@ def _world() -> str:
     """All that an executable depends on beside its kernel's name and arguments."""
     backend = jax.devices()[0].client
     sources = sorted(Path(delphi_jax.__file__).parent.glob("kernels/*.py"))
-    sources += [Path(delphi_jax.__file__).parent / name for name in ("formulas.py", "status.py")]
+    sources += [Path(delphi_jax.__file__).parent / name for name in ("formulas.py", "programs.py", "status.py")]
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     devices = [(device.device_kind, device.id) for device in jax.devices()]
     return repr((jax.__version__, backend.platform, backend.platform_version, devices, _processor(), _flags(), code))

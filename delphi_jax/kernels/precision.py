@@ -60,9 +60,11 @@ def jit64(*static: str, cpu_options: Mapping[str, Any] | None = None) -> Callabl
     """
 
     def decorate(kernel: Callable[P, R]) -> Callable[P, R]:
+        kernel.cpu_options = dict(cpu_options or {})
+
         @functools.cache
         def jitted() -> Any:
-            options = _accepted(tuple((cpu_options or {}).items()))
+            options = _accepted(tuple(kernel.cpu_options.items()))
             return jax.jit(kernel, static_argnames=static, compiler_options=options)
 
         @functools.wraps(kernel)
@@ -81,7 +83,6 @@ def jit64(*static: str, cpu_options: Mapping[str, Any] | None = None) -> Callabl
                 with jax.enable_x64(True):
                     _runner.prepare(kernel.__name__, functools.partial(jax.jit, kernel), args)
 
-        call.cpu_options = cpu_options
         call.prepare = prepare
         return call
 
