@@ -8,7 +8,21 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["law_loss", "overhead_percent", "parabola", "residual_percent", "richards", "richards_inverse"]
+__all__ = [
+    "compute_multiplier",
+    "law_loss",
+    "law_loss_at_log",
+    "matern52",
+    "optimal_law",
+    "optimal_params",
+    "overhead_percent",
+    "parabola",
+    "residual_percent",
+    "richards",
+    "richards_inverse",
+    "speedup",
+    "surface_loss",
+]
 
 Array = Any
 
@@ -21,6 +35,53 @@ def parabola(x: Array, a: Array, b: Array, c: Array) -> Array:
 def law_loss(compute: Array, L_inf: Array, A: Array, alpha: Array) -> Array:
     """Asymptotic power law L(C) = L_inf + A*C**-alpha (Hoffmann et al. 2022, with an irreducible loss)."""
     return L_inf + A * compute**-alpha
+
+
+def law_loss_at_log(log_compute: Array, L_inf: Array, log_A: Array, alpha: Array) -> Array:
+    """:func:`law_loss` at log C, with log A; arrays."""
+    return L_inf + log_compute.__array_namespace__().exp(log_A - alpha * log_compute)
+
+
+def speedup(slow: Array, fast: Array, alpha: Array) -> Array:
+    """Compute that the slow of two recipes needs over that of the fast one for the same loss.
+
+    ``slow``, ``fast``: their reducible losses L - L_inf at one budget, positive. With L = L_inf + A*C**-alpha for both,
+    s times the compute divides the reducible loss by s**alpha; so s = (slow/fast)**(1/alpha), whatever the budget.
+    """
+    return (slow / fast) ** (1 / alpha)
+
+
+def compute_multiplier(compute: Array, law: tuple[Array, Array, Array], other: tuple[Array, Array, Array]) -> Array:
+    """Times the ``compute`` that the ``other`` law needs for the loss of ``law`` there; laws are (L_inf, A, alpha).
+
+    Infinite where that loss is not above the other's L_inf: it is not reachable at any budget. Formed as a difference
+    of asymptotes, so that it is exactly 1 between equal laws; with one L_inf and alpha it is :func:`speedup`.
+    """
+    xp = compute.__array_namespace__()
+    (L_inf, A, alpha), (other_L_inf, other_A, other_alpha) = law, other
+    fast = (L_inf - other_L_inf) + A * compute**-alpha
+    reached = fast > 0
+    multiplier = speedup(other_A * compute**-other_alpha, xp.where(reached, fast, 1.0), other_alpha)
+    return xp.where(reached, multiplier, xp.inf)
+
+
+def surface_loss(params: Array, tokens: Array, E: Array, A: Array, B: Array, a: Array, b: Array) -> Array:
+    """Loss surface L(N, D) = E + A/N**a + B/D**b (Hoffmann et al. 2022, equation 2)."""
+    return E + A * params**-a + B * tokens**-b
+
+
+def optimal_params(budget: Array, A: Array, B: Array, a: Array, b: Array) -> Array:
+    """N of the lowest :func:`surface_loss` where N*D = ``budget`` (Hoffmann et al. 2022, equation 4).
+
+    ``budget`` is C/6 where C = 6*N*D FLOPs; D is ``budget``/N.
+    """
+    return (a * A / (b * B)) ** (1 / (a + b)) * budget ** (b / (a + b))
+
+
+def optimal_law(A: Array, B: Array, a: Array, b: Array) -> tuple[Array, Array]:
+    """(amplitude, alpha) of the lowest :func:`surface_loss` where N*D is a budget: E + amplitude * budget**-alpha."""
+    unit = optimal_params(1.0, A, B, a, b)
+    return A * unit**-a + B * unit**b, a * b / (a + b)
 
 
 def richards(x: Array, k: Array, x0: Array, v: Array, ceiling: Array, floor: Array) -> Array:
@@ -36,6 +97,11 @@ def richards_inverse(y: Array, k: Array, x0: Array, v: Array, ceiling: Array, fl
     """The x at which :func:`richards` equals ``y``, floor < y < ceiling; ``y`` is an array."""
     xp = y.__array_namespace__()
     return x0 - xp.log(((y - floor) / (ceiling - floor)) ** (-1 / v) - 1) / k
+
+
+def matern52(r: Array) -> Array:
+    """Matern-5/2 correlation at r = sqrt(5)*distance/length (Rasmussen & Williams 2006, equation 4.17); an array."""
+    return (1.0 + r + r * r / 3.0) * r.__array_namespace__().exp(-r)
 
 
 def residual_percent(observed: Array, predicted: Array) -> Array:

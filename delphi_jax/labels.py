@@ -11,7 +11,11 @@ __all__ = [
     "ADAMC_SUITE",
     "ADAMH_SUITE",
     "ANSWER_TITLES",
+    "APPROACHES",
+    "APPROACH_NAMES",
+    "ARD",
     "BOOTSTRAP_METHODS",
+    "BROAD",
     "COMPUTE",
     "DIVERGED",
     "EXTERNAL_MODELS",
@@ -20,9 +24,29 @@ __all__ = [
     "FIGURE_FORMATS",
     "FIGURE_TITLES",
     "FIT_SIDE",
+    "FLOPS",
+    "INTERVAL_KINDS",
+    "INTERVAL_METHODS",
+    "INTERVAL_NAMES",
+    "LAW_VALUE",
+    "LIKELIEST",
     "LOSS",
+    "NEW_OPTIMUM",
+    "NEW_RUN",
+    "NOISE_MODELS",
+    "NO_EVALUATIONS",
     "OPTIMAL_LOSS",
+    "OPTIMAL_PARAMS",
+    "OPTIMAL_TOKENS",
+    "PARABOLA",
+    "PARAMS",
+    "PROCESSES",
+    "PROCESS_NAMES",
     "RANDOM_CHANCE",
+    "REFERENCE_METHOD",
+    "SIDES",
+    "SPLINE",
+    "SURFACE",
     "SWEEP_LOSS",
     "TASK_WORDS",
     "TOKENS",
@@ -39,11 +63,79 @@ ADAMH_SUITE = "Delphi Scaling Suite (AdamH)"
 ADAMC_SUITE = "Initial Scaling Suite (Cautious AdamC)"
 UNKNOWN_SUITE = "Unknown"
 
+BROAD, LIKELIEST, ARD = "broad", "likeliest", "ard"
+PROCESSES = (BROAD, LIKELIEST, ARD)
+"""Gaussian processes of the hyper-parameter sweep, see :func:`~delphi_jax.fit.sweep.fit_sweep`."""
+
+PROCESS_NAMES = {
+    BROAD: "reference's process",
+    LIKELIEST: "likeliest mode",
+    ARD: "ARD process",
+}
+"""As sentences and figures write them."""
+
 BOOTSTRAP_METHODS = ("table", "stream", "exact")
 """How a bootstrap study makes its draws, see :func:`~delphi_jax.fit.stream.bootstrap_study`."""
 
+PARABOLA, SPLINE, SURFACE = "parabola", "spline", "surface"
+APPROACHES = (PARABOLA, SPLINE, SURFACE)
+"""To the best allocation of compute: IsoFLOP optima by parabola (approach 2 of Hoffmann et al. 2022) or by smoothing
+spline, and the loss surface (approach 3)."""
+
+APPROACH_NAMES = {
+    PARABOLA: "IsoFLOP parabolas (approach 2)",
+    SPLINE: "IsoFLOP splines",
+    SURFACE: "loss surface (approach 3)",
+}
+"""As a legend writes them."""
+
+FLOPS = ("measured", "6nd")
+"""How the FLOPs of an allocation are counted, see :func:`~delphi_jax.fit.allocation.allocate`."""
+
+NOISE_MODELS = ("additive", "reducible")
+"""A simulated run's noise: the same everywhere in nats, or proportional to loss - L_inf."""
+
+LAW_VALUE, NEW_OPTIMUM, NEW_RUN = "law", "new optimum", "new run"
+"""What an interval may hold: the law's value, the optimum that a new bucket's runs would give, or a single new run."""
+
+SIDES = ("inside", "beyond")
+"""Where a forecast's budget lies: among those of the fit, or outside them."""
+
+INTERVAL_KINDS = {
+    "percentile": "law",
+    "basic": "law",
+    "bca": "law",
+    "parametric": "law",
+    "runs": "law",
+    "hierarchical": "law",
+    "profile": "law",
+    "student-t": "new optimum",
+}
+"""What an interval of each method is for: the law's value, or the optimum that a new bucket's runs would give."""
+
+INTERVAL_METHODS = tuple(INTERVAL_KINDS)
+"""Of forecasts, see :func:`~delphi_jax.fit.intervals.study_intervals`."""
+
+REFERENCE_METHOD = "reference"
+"""The published figures' interval, beside those: optima resampled, their laws on a grid."""
+
+INTERVAL_NAMES = {
+    REFERENCE_METHOD: "reference: optima, grid",
+    "percentile": "percentile: optima",
+    "basic": "basic: optima",
+    "bca": "BCa: optima",
+    "parametric": "parametric: noise",
+    "runs": "runs: within buckets",
+    "hierarchical": "hierarchical: both",
+    "profile": "profile likelihood",
+    "student-t": "Student-t: pinned",
+}
+"""What figures call the methods: each with what it resamples, or what it is."""
+
 COMPUTE = "Compute (FLOPs)"
 TOKENS = "Training tokens"
+PARAMS = "Parameters"
+OPTIMAL_PARAMS, OPTIMAL_TOKENS = "Optimal parameters N*", "Optimal training tokens D*"
 LOSS = "Paloma macro loss"
 OPTIMAL_LOSS = "Paloma macro loss at IsoFLOP optimum"
 
@@ -52,6 +144,7 @@ EXTRAPOLATION_SIDE = " → extrapolation"
 DIVERGED = "Run Diverged"
 EXTERNAL_MODELS = "External Models Used for Regression"
 RANDOM_CHANCE = "random chance"
+NO_EVALUATIONS = "no downstream evaluations: put mmlu.json, humaneval.json or gsm8k.json into the data folder"
 
 SWEEP_LOSS = "Paloma loss"
 FEATURE_NAMES = {
@@ -138,7 +231,16 @@ FIGURE_TITLES = {
 }
 """What each figure of a study argues, by name, in the order in which a reader meets them."""
 
-ANSWER_TITLES: dict[str, str] = {}
+ANSWER_TITLES: dict[str, str] = {
+    "allocation": "How compute is best shared between parameters and tokens",
+    "downstream-intervals": "How sure the two-step forecast of a hard metric is",
+    "forecast-fan": "How sure the forecast is, by every method, and where the held-out runs fell",
+    "interval-coverage": "How often each interval holds the truth of simulated studies",
+    "effective-speedup": "How many times the compute one recipe needs for the loss of another",
+    "law-profile": "How well the data determine the asymptote",
+    "loss-surface": "Loss over parameters and tokens, and the cheapest way down",
+    "leave-future-out": "Would the law have been right? Errors of refits by how far ahead they looked",
+}
 """What each figure of an answer shows, by name; its mobile variant shows the same."""
 
 

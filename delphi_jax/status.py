@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["InputError", "Status"]
+__all__ = ["Bound", "InputError", "Status"]
 
 
 class Status(enum.IntEnum):
@@ -26,6 +26,15 @@ class Status(enum.IntEnum):
     NOT_REACHED = 8
     UNDETERMINED = 9
     NO_CURVE = 10
+    ASYMPTOTE_ABOVE_LOSS = 11
+    LOSS_DOES_NOT_FALL = 12
+    NOT_PINNED = 13
+    BEYOND_DRAWS = 14
+    NO_SHARED_BUDGET = 15
+    NO_SPREAD = 16
+    NO_OPTIMUM = 17
+    ONE_LINE = 18
+    TOO_FEW_WITHIN_DELTA = 19
 
     @property
     def label(self) -> str:
@@ -85,6 +94,65 @@ _WORDS: dict[Status, tuple[str, str]] = {
         "the task's external table needs at least 4 models with both metrics, counting the study's own fitted runs",
     ),
     Status.NOT_REACHED: ("not reached", "no budget on the search grid reaches the target"),
+    Status.ASYMPTOTE_ABOVE_LOSS: (
+        "asymptote above a loss",
+        "the pinned asymptote is not below every loss: pin a lower value, of the same metric, or leave it free",
+    ),
+    Status.LOSS_DOES_NOT_FALL: (
+        "loss does not fall",
+        "no law that falls with compute fits better than a constant loss: check the series",
+    ),
+    Status.NOT_PINNED: (
+        "needs a pinned asymptote",
+        "give the asymptote: an estimated one makes the interval too narrow",
+    ),
+    Status.BEYOND_DRAWS: (
+        "beyond the draws",
+        "the corrected percentiles lie outside the draws: take more draws, the exact bootstrap or another method",
+    ),
+    Status.NO_SHARED_BUDGET: (
+        "no shared budget",
+        "the suites have no compute budget in common: compare their laws, or run both at the same budgets",
+    ),
+    Status.NO_SPREAD: ("no spread", "all losses are equal, there is nothing to explain: check the column of losses"),
+    Status.NO_OPTIMUM: (
+        "no optimum",
+        "the loss does not depend on both parameters and tokens: vary both, and more widely",
+    ),
+    Status.ONE_LINE: (
+        "runs on one line",
+        "the runs have one compute budget, or one ratio of tokens to parameters: add runs off that line",
+    ),
+    Status.TOO_FEW_WITHIN_DELTA: (
+        "too few residuals within delta",
+        "the noise cannot be told from so few: raise delta, or take squared errors, or a bootstrap",
+    ),
+}
+
+
+class Bound(enum.IntFlag):
+    """Bounds of the law that cut an end of an interval. Kernels return the integer; results and tables show the words."""
+
+    NONE = 0
+    NO_ASYMPTOTE = 1
+    NO_FALL = 2
+    SMALLEST_LOSS = 4
+    STEEPEST = 8
+
+    @property
+    def label(self) -> str:
+        """A few words for a table cell; nothing where no bound is active."""
+        return " and ".join(_BOUNDS[bound] for bound in self)
+
+    def __str__(self) -> str:
+        return self.label
+
+
+_BOUNDS = {
+    Bound.NO_ASYMPTOTE: "L_inf = 0",
+    Bound.NO_FALL: "alpha = 0",
+    Bound.SMALLEST_LOSS: "L_inf = min L",
+    Bound.STEEPEST: "alpha at its largest",
 }
 
 

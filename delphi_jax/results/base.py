@@ -15,9 +15,12 @@ from delphi_jax.status import Status
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Floats", "Interval", "Result", "plain"]
+__all__ = ["MOST_SKIPPED", "Floats", "Interval", "Result", "plain"]
 
 Floats = NDArray[np.float64]
+
+MOST_SKIPPED = 0.1
+"""Share of skipped draws above which a reader is told."""
 
 
 def plain(value: Any) -> Any:
