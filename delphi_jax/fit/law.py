@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -15,6 +16,9 @@ from delphi_jax.devices import free_memory
 from delphi_jax.formulas import law_loss
 from delphi_jax.kernels.bootstrap import BootstrapDraws, bootstrap_laws, counts_from_key
 from delphi_jax.kernels.chunks import on_all_devices, prepare_on_all_devices
+from delphi_jax.kernels.law_objectives import fit_objective_laws
+from delphi_jax.kernels.optimum import CHUNK as OPTIMUM_CHUNK
+from delphi_jax.kernels.optimum import OptimalLaw, fit_optimal_laws
 from delphi_jax.kernels.power_law import CHUNK, PowerLaw, fit_free_laws, fit_pinned_laws, fit_shared_law
 from delphi_jax.resamples import (
     n_resamples,
@@ -24,6 +28,7 @@ from delphi_jax.resamples import (
     weighted_percentiles,
 )
 from delphi_jax.results import BootstrapFit, Floats, Interval, LawFit
+from delphi_jax.results.law import Objective, PinnedAsymptote
 from delphi_jax.status import Status
 
 __all__ = [
@@ -55,39 +60,74 @@ _DRAWS = 1000
 _LAW_GRID = 400
 
 Series = Mapping[str, tuple[ArrayLike, ArrayLike]]
+LawMethod = Literal["grid", "optimum"]
+
+
+@dataclass(frozen=True)
+class _How:
+    """How laws are fitted, as it is said on each."""
+
+    method: str
+    objective: Objective
+    metric: str
 
 
 def fit_law(
     compute: ArrayLike,
     loss: ArrayLike,
     *,
-    L_inf: float | None = None,
-    n_grid: int = _LAW_GRID,
+    L_inf: float | PinnedAsymptote | None = None,
+    n_grid: int | None = None,
+    method: LawMethod = "grid",
+    objective: Objective | None = None,
+    metric: str = "",
     series: str = "series",
 ) -> LawFit:
     """Fit L(C) = L_inf + A*C**-alpha to one series (methods, section 3).
 
-    ``compute`` in FLOPs and ``loss``: [n], finite and positive. The asymptote is free, on a grid of ``n_grid``
-    values, or pinned to ``L_inf``. Raises ValueError for arrays that do not match or are not positive.
+    ``compute`` in FLOPs and ``loss``: [n], finite and positive. The asymptote is free or pinned to ``L_inf``. With
+    ``method`` "grid" a free one is the best of ``n_grid`` (400) values up to 0.95 times the smallest loss, as in the
+    reference; with "optimum" it is continuous, and ``objective`` may be another than the squared log residual
+    (:mod:`~delphi_jax.kernels.law_objectives`). ``metric`` names what ``loss`` measures. Raises ValueError for arrays
+    that do not match or are not positive, for a :class:`PinnedAsymptote` of another metric, and for arguments that the
+    method does not take. A pinned asymptote that is not below every loss is a status, ASYMPTOTE_ABOVE_LOSS (of the
+    grid, NO_GRID_VALUE_FITS).
     """
-    return fit_laws({series: (compute, loss)}, L_inf=None if L_inf is None else {series: L_inf}, n_grid=n_grid)[series]
+    pinned = None if L_inf is None else {series: L_inf}
+    return fit_laws(
+        {series: (compute, loss)}, L_inf=pinned, n_grid=n_grid, method=method, objective=objective, metric=metric
+    )[series]
 
 
-def fit_laws(series: Series, *, L_inf: Mapping[str, float] | None = None, n_grid: int = _LAW_GRID) -> dict[str, LawFit]:
-    """Fit many series at once, each with its own asymptote; arguments as in :func:`fit_law`, by series name."""
+def fit_laws(
+    series: Series,
+    *,
+    L_inf: Mapping[str, float | PinnedAsymptote] | PinnedAsymptote | None = None,
+    n_grid: int | None = None,
+    method: LawMethod = "grid",
+    objective: Objective | None = None,
+    metric: str = "",
+) -> dict[str, LawFit]:
+    """Fit many series at once, each with its own asymptote; arguments as in :func:`fit_law`, ``L_inf`` by series name.
+
+    A single :class:`PinnedAsymptote` is that of all.
+    """
+    n_grid, how = _settings(method, n_grid, objective, metric)
     arrays = {name: checked_series(name, compute, loss) for name, (compute, loss) in series.items()}
     if not arrays:
         return {}
+    pinned = None if L_inf is None else _pinned(list(arrays), L_inf, metric)
+    asymptote = "free" if pinned is None else "pinned"
     log_compute, losses, mask = _padded(arrays)
-    if L_inf is None:
+    if method == "optimum":
+        given = np.full(len(arrays), np.nan) if pinned is None else pinned
+        return _optima(arrays, asymptote, how, _optimal(log_compute, losses, mask, given, how.objective), given)
+    if pinned is None:
         grid = asymptote_grid(_smallest(losses, mask), n_grid)
         laws = on_all_devices(fit_free_laws, CHUNK, log_compute, losses, mask, grid)
-        return _results(arrays, "free", laws)
-    if missing := [name for name in arrays if name not in L_inf]:
-        raise ValueError(f"no asymptote given for {missing}")
-    pinned = np.array([L_inf[name] for name in arrays], dtype=np.float64)
-    laws = on_all_devices(fit_pinned_laws, CHUNK, log_compute, losses, mask, pinned)
-    return _results(arrays, "pinned", laws)
+    else:
+        laws = on_all_devices(fit_pinned_laws, CHUNK, log_compute, losses, mask, pinned)
+    return _results(arrays, asymptote, how, laws)
 
 
 def prepare_laws(lengths: Sequence[int], *, pinned: bool = False, n_grid: int = _LAW_GRID) -> None:
@@ -101,14 +141,31 @@ def prepare_laws(lengths: Sequence[int], *, pinned: bool = False, n_grid: int = 
         prepare_on_all_devices(fit_free_laws, CHUNK, values, values, mask, np.empty((len(lengths), n_grid)))
 
 
-def fit_shared_laws(series: Series, *, n_grid: int = _LAW_GRID) -> dict[str, LawFit]:
-    """Fit several series with one asymptote for all of them (methods, section 3)."""
+def fit_shared_laws(
+    series: Series,
+    *,
+    n_grid: int | None = None,
+    method: LawMethod = "grid",
+    objective: Objective | None = None,
+    metric: str = "",
+) -> dict[str, LawFit]:
+    """Fit several series with one asymptote for all of them (methods, section 3): the sum of their scores is least.
+
+    Other arguments as in :func:`fit_law`.
+    """
+    n_grid, how = _settings(method, n_grid, objective, metric)
     arrays = {name: checked_series(name, compute, loss) for name, (compute, loss) in series.items()}
     if not arrays:
         return {}
     log_compute, losses, mask = _padded(arrays)
+    if method == "optimum":
+        free = np.array([np.nan])
+        group = (log_compute[None], losses[None], mask.astype(np.float64)[None], free, how.objective.delta)
+        laws = fit_objective_laws(*group, huber=how.objective.huber, of_loss=how.objective.of_loss)
+        laws = OptimalLaw(*(field[0] for field in jax.device_get(laws)))
+        return _optima(arrays, "shared", how, laws, np.full(len(arrays), np.nan))
     grid = asymptote_grid(np.min(losses, where=mask, initial=np.inf) if mask.any() else 0.0, n_grid)
-    return _results(arrays, "shared", jax.device_get(fit_shared_law(log_compute, losses, mask, grid)))
+    return _results(arrays, "shared", how, jax.device_get(fit_shared_law(log_compute, losses, mask, grid)))
 
 
 def resampling_indices(n: int, draws: int, seed: int) -> NDArray[np.int64]:
@@ -301,15 +358,79 @@ def _smallest(losses: Floats, mask: NDArray[np.bool_]) -> Floats:
     return np.where(mask.any(axis=1), np.min(np.where(mask, losses, np.inf), axis=1), 0.0)
 
 
-def _results(arrays: Mapping[str, tuple[Floats, Floats]], asymptote: str, laws: PowerLaw) -> dict[str, LawFit]:
+def _settings(method: str, n_grid: int | None, objective: Objective | None, metric: str) -> tuple[int, _How]:
+    """The grid's size and how laws are fitted; ValueError for what does not go together."""
+    if method not in ("grid", "optimum"):
+        raise ValueError(f"method must be 'grid' or 'optimum', got {method!r}")
+    objective = objective or Objective()
+    if method == "grid" and not objective.of_reference:
+        raise ValueError(f"the grid is for the squared error of log(L - L_inf), not {objective.label}: use the optimum")
+    if method == "optimum" and n_grid is not None:
+        raise ValueError("n_grid is of the grid: the optimum has none")
+    return _LAW_GRID if n_grid is None else n_grid, _How(method, objective, metric)
+
+
+def _pinned(
+    names: Sequence[str], given: Mapping[str, float | PinnedAsymptote] | PinnedAsymptote, metric: str
+) -> Floats:
+    """[B] asymptotes of the series ``names``; ValueError where one is missing or of another metric."""
+    if isinstance(given, PinnedAsymptote):
+        given = dict.fromkeys(names, given)
+    if missing := [name for name in names if name not in given]:
+        raise ValueError(f"no asymptote given for {missing}")
+    for name in names:
+        pinned = given[name]
+        if isinstance(pinned, PinnedAsymptote) and pinned.metric != metric:
+            measured = repr(metric) if metric else "an unnamed metric"
+            raise ValueError(
+                f"{name}: the asymptote {pinned.value:g} belongs to {pinned.metric!r}, the series to {measured}: "
+                "pin one of the same metric"
+            )
+        if not isinstance(pinned, PinnedAsymptote) and not np.isfinite(pinned):
+            raise ValueError(f"{name}: the asymptote must be a finite number, got {pinned}")
+    values = (given[name] for name in names)
+    return np.array([pinned.value if isinstance(pinned, PinnedAsymptote) else pinned for pinned in values], float)
+
+
+def _optimal(log_compute: Floats, losses: Floats, mask: NDArray[np.bool_], pinned: Floats, objective: Objective) -> Any:
+    """The optimum of every series, fields [B]."""
+    weight = mask.astype(np.float64)
+    if objective.of_reference:
+        return on_all_devices(fit_optimal_laws, OPTIMUM_CHUNK, log_compute, losses, weight, pinned)
+    groups = (field[:, None] for field in (log_compute, losses, weight))
+    laws = fit_objective_laws(*groups, pinned, objective.delta, huber=objective.huber, of_loss=objective.of_loss)
+    return OptimalLaw(*(field[:, 0] for field in jax.device_get(laws)))
+
+
+def _optima(
+    arrays: Mapping[str, tuple[Floats, Floats]], asymptote: str, how: _How, laws: OptimalLaw, pinned: Floats
+) -> dict[str, LawFit]:
+    results = {}
+    for i, (name, (compute, loss)) in enumerate(arrays.items()):
+        law = OptimalLaw(*(field[i] for field in laws))
+        status = Status(int(law.status)) if len(compute) else Status.NO_DATA
+        numbers: dict[str, float] = {"L_inf": float(pinned[i])}
+        if status.usable:
+            numbers = {
+                "L_inf": float(law.L_inf),
+                "A": float(np.exp(law.log_A)),
+                "alpha": float(law.alpha),
+                "score": float(law.score),
+            }
+        results[name] = LawFit(name, asymptote, compute, loss, status, **numbers, **vars(how))
+    return results
+
+
+def _results(
+    arrays: Mapping[str, tuple[Floats, Floats]], asymptote: str, how: _How, laws: PowerLaw
+) -> dict[str, LawFit]:
     results = {}
     for i, (name, (compute, loss)) in enumerate(arrays.items()):
         law = PowerLaw(*(field[i] for field in laws))
         status = Status(int(law.status)) if len(compute) else Status.NO_DATA
         given = float(law.L_inf) if asymptote == "pinned" else np.nan
-        results[name] = LawFit(
-            name, asymptote, compute, loss, status, L_inf=given, n_grid=len(law.profile), profile=law.profile
-        )
+        searched: dict[str, Any] = {"n_grid": len(law.profile), "profile": law.profile, **vars(how)}
+        results[name] = LawFit(name, asymptote, compute, loss, status, L_inf=given, **searched)
         if status.usable:
             results[name] = LawFit(
                 name,
@@ -322,7 +443,6 @@ def _results(arrays: Mapping[str, tuple[Floats, Floats]], asymptote: str, laws: 
                 alpha=float(law.alpha),
                 score=float(law.score),
                 grid_index=int(law.index),
-                n_grid=len(law.profile),
-                profile=law.profile,
+                **searched,
             )
     return results

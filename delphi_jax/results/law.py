@@ -4,19 +4,73 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from delphi_jax.formulas import law_loss
-from delphi_jax.results.base import Floats, Interval, Result
+from delphi_jax.results.base import MOST_SKIPPED, Floats, Interval, Result
 from delphi_jax.status import Status
 
-__all__ = ["BootstrapFit", "BootstrapStudy", "LawFit"]
+__all__ = ["BootstrapFit", "BootstrapStudy", "LawFit", "Objective", "PinnedAsymptote"]
 
-_MOST_SKIPPED = 0.1
-"""Share of skipped bootstrap draws above which a reader is told."""
+
+@dataclass(frozen=True)
+class Objective:
+    """What a fit of the law minimises: the mean over a series' points of a function of their residuals.
+
+    Raises ValueError for a loss function or residual that is not one of those named, and for a ``delta`` that is not a
+    finite positive number.
+    """
+
+    loss_function: Literal["squared", "huber"] = "squared"
+    """r**2, or r**2/2 within ``delta`` and delta*(\\|r\\| - delta/2) beyond (Huber 1964)."""
+    residual: Literal["log", "loss"] = "log"
+    """r = log(L - L_inf) - log(A*C**-alpha), the reference's, or L - L_inf - A*C**-alpha."""
+    delta: float = 1e-3
+    """In the units of the residual (1e-3: Hoffmann et al. 2022). The square has no use for it."""
+
+    def __post_init__(self) -> None:
+        for name, known in (("loss_function", ("squared", "huber")), ("residual", ("log", "loss"))):
+            if (given := getattr(self, name)) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {given!r}")
+        if not (np.isfinite(self.delta) and self.delta > 0):
+            raise ValueError(f"delta must be a finite positive number, got {self.delta}")
+
+    @property
+    def huber(self) -> bool:
+        return self.loss_function == "huber"
+
+    @property
+    def of_loss(self) -> bool:
+        return self.residual == "loss"
+
+    @property
+    def of_reference(self) -> bool:
+        """Whether it is the mean squared log residual, the reference's."""
+        return not self.huber and not self.of_loss
+
+    @property
+    def label(self) -> str:
+        """A few words for a table cell."""
+        function = f"Huber({self.delta:g})" if self.huber else "squared error"
+        return f"{function} of {'the loss' if self.of_loss else 'log(L - L_inf)'}"
+
+
+@dataclass(frozen=True)
+class PinnedAsymptote:
+    """An asymptote that is known from elsewhere, with the metric that it belongs to: of another it says nothing."""
+
+    value: float
+    metric: str
+    """Name of the fitted quantity, such as :data:`~delphi_jax.labels.LOSS`."""
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.value) and self.value >= 0):
+            raise ValueError(f"an asymptote must be a finite number of at least 0, got {self.value}")
+        if not self.metric:
+            raise ValueError("say which metric the asymptote belongs to")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,12 +89,17 @@ class LawFit(Result):
     A: float = np.nan
     alpha: float = np.nan
     score: float = np.nan
-    """Mean squared log residual."""
+    """The objective reached: the mean squared log residual unless ``objective`` says otherwise."""
     grid_index: int = -1
     """Index of the chosen L_inf on its grid; -1 where there was no grid or no fit."""
     n_grid: int = 0
     profile: Floats = field(default_factory=lambda: np.empty(0))
-    """[n_grid] the score at every grid value, inf where it does not fit; empty for a pinned law."""
+    """[n_grid] the score at every grid value, inf where it does not fit; empty where there was no grid."""
+    method: str = "grid"
+    """How: "grid" as the reference does, or "optimum", continuous in L_inf."""
+    objective: Objective = Objective()
+    metric: str = ""
+    """Name of the fitted metric, where it was given."""
 
     @property
     def fitted(self) -> bool:
@@ -51,15 +110,18 @@ class LawFit(Result):
         return law_loss(np.asarray(compute, dtype=np.float64), self.L_inf, self.A, self.alpha)
 
     def rows(self) -> list[dict[str, Any]]:
+        by_grid = self.method == "grid"
+        how = {} if by_grid else {"method": self.method, "objective": self.objective.label}
         return [
             {
                 "series": self.series,
                 "asymptote": self.asymptote,
+                **how,
                 "budgets": len(self.compute),
                 "L_inf": self.L_inf,
                 "A": self.A,
                 "alpha": self.alpha,
-                "mean squared log residual": self.score,
+                "mean squared log residual" if by_grid else "score": self.score,
                 "status": self.status.label,
             }
         ]
@@ -75,7 +137,7 @@ def _bootstrap_notices(bootstrap: BootstrapFit | BootstrapStudy) -> list[str]:
             else bootstrap.status.remedy
         )
         sentences.append(f"bootstrap of {bootstrap.series}: {bootstrap.status.label}; {remedy}")
-    if fitted and bootstrap.skipped_probability > _MOST_SKIPPED:
+    if fitted and bootstrap.skipped_probability > MOST_SKIPPED:
         sentences.append(
             f"bootstrap of {bootstrap.series}: {100 * bootstrap.skipped_probability:.3g} % of the draws were skipped, "
             "as no law can be fitted to them; an interval of the rest may be too narrow"
