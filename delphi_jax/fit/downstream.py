@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import jax
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from delphi_jax.batch import pad, padded_length
 from delphi_jax.fit.law import fit_laws, prepare_laws
@@ -21,7 +20,18 @@ from delphi_jax.status import Status
 from delphi_jax.tables import EvalTable, ExternalTable
 from delphi_jax.tasks import MMLU, TASKS, Task
 
-__all__ = ["FORECAST_BUDGET", "RichardsProblem", "fit_downstream", "fit_richards", "fit_richards_curves"]
+__all__ = [
+    "FORECAST_BUDGET",
+    "RichardsProblem",
+    "TaskPoints",
+    "amplitude_bounds",
+    "fit_downstream",
+    "fit_richards",
+    "fit_richards_curves",
+    "saturation_asymptote",
+    "search_richards",
+    "task_points",
+]
 
 FORECAST_BUDGET = 1e25
 """FLOPs"""
@@ -71,28 +81,13 @@ def fit_richards_curves(problems: Sequence[RichardsProblem]) -> list[RichardsFit
     x, mask = pad([x for x, _ in points])
     y, _ = pad([y for _, y in points])
     floor = np.array([problem.floor for problem in problems])
-    ends = np.array([(x.min(), x.max()) if len(x) else (0.0, 0.0) for x, _ in points])
-    amplitude = [
-        (_LEAST_AMPLITUDE, _HIGHEST - problem.floor)
-        if problem.ceiling is None
-        else (problem.ceiling - problem.floor,) * 2
-        for problem in problems
-    ]
-    full = np.ones(len(problems))
-    bounds = kernel.RichardsBounds(
-        k=(_K_BOUNDS[0] * full, _K_BOUNDS[1] * full),
-        x0=(ends[:, 0] - _X0_MARGIN, ends[:, 1] + _X0_MARGIN),
-        v=(_V_BOUNDS[0] * full, _V_BOUNDS[1] * full),
-        amplitude=(np.array([low for low, _ in amplitude]), np.array([high for _, high in amplitude])),
-    )
-    inputs = (x, y, mask, floor, bounds)
-    curves = on_all_devices(kernel.fit_richards, kernel.CHUNK, *inputs, np.asarray(kernel.LONG))
+    amplitude = np.array([amplitude_bounds(problem.floor, problem.ceiling) for problem in problems]).T
+    curves = search_richards(x, y, mask, floor, amplitude)
     slow = np.flatnonzero(curves.status == Status.NOT_CONVERGED)
     if slow.size:
         # A flat, bent valley can take thousands of steps: only these problems, padded to few shapes, go on.
         again = np.resize(slow, min(len(problems), padded_length([slow.size])))
-        inputs = jax.tree.map(lambda field: field[again], inputs)
-        longer = on_all_devices(kernel.fit_richards, kernel.CHUNK, *inputs, np.asarray(_PATIENT))
+        longer = search_richards(x[again], y[again], mask[again], floor[again], amplitude[:, again], patient=True)
         curves = kernel.RichardsCurve(*(field.copy() for field in curves))
         for field, new in zip(curves, longer, strict=True):
             field[again] = new
@@ -100,6 +95,33 @@ def fit_richards_curves(problems: Sequence[RichardsProblem]) -> list[RichardsFit
         _curve(problem, *point, kernel.RichardsCurve(*(field[i] for field in curves)))
         for i, (problem, point) in enumerate(zip(problems, points, strict=True))
     ]
+
+
+def search_richards(
+    x: Floats, y: Floats, mask: NDArray[np.bool_], floor: Floats, amplitude: Floats, *, patient: bool = False
+) -> kernel.RichardsCurve:
+    """Richards curves of B problems within the bounds of section 5; ``x``, ``y``, ``mask`` [B, P], ``floor`` [B].
+
+    ``amplitude`` [2, B] holds the :func:`amplitude_bounds`; ``patient`` searches give up later. Numbers of curves whose
+    status is not usable mean nothing.
+    """
+    full = np.ones(len(x))
+    some = mask.any(axis=1)
+    lowest = np.where(some, np.min(x, axis=1, initial=np.inf, where=mask), 0.0)
+    highest = np.where(some, np.max(x, axis=1, initial=-np.inf, where=mask), 0.0)
+    bounds = kernel.RichardsBounds(
+        k=(_K_BOUNDS[0] * full, _K_BOUNDS[1] * full),
+        x0=(lowest - _X0_MARGIN, highest + _X0_MARGIN),
+        v=(_V_BOUNDS[0] * full, _V_BOUNDS[1] * full),
+        amplitude=(amplitude[0], amplitude[1]),
+    )
+    evaluations = np.asarray(_PATIENT if patient else kernel.LONG)
+    return on_all_devices(kernel.fit_richards, kernel.CHUNK, x, y, mask, floor, bounds, evaluations)
+
+
+def amplitude_bounds(floor: float, ceiling: float | None = None) -> tuple[float, float]:
+    """Bounds of K - f, the same value twice where the ceiling is pinned."""
+    return (_LEAST_AMPLITUDE, _HIGHEST - floor) if ceiling is None else (ceiling - floor, ceiling - floor)
 
 
 def _checked(problem: RichardsProblem) -> tuple[Floats, Floats]:
@@ -137,48 +159,58 @@ def _curve(problem: RichardsProblem, x: Floats, y: Floats, curve: kernel.Richard
 
 
 @dataclass(frozen=True, eq=False)
-class _Inputs:
-    """What one task's curve is fitted to, and which soft values bound its asymptote."""
+class TaskPoints:
+    """All rows of one task, the study's own runs first, and what they are used for (methods, section 6); [n] each."""
 
     task: Task
-    x: Floats | None
-    """Points of the curve, or None where the rules ask for none."""
-    y: Floats | None
-    bounding: Floats | None
-    """Soft values whose smallest bounds the asymptote; None where there are no external models."""
+    soft: Floats
+    hard: Floats
+    on_curve: NDArray[np.bool_]
+    """Rows that the curve is fitted to; none where the rules ask for no curve."""
+    bounding: NDArray[np.bool_]
+    """Rows whose smallest soft metric bounds the asymptote; none where there are no external models."""
 
 
-def _inputs(task: Task, own: EvalTable, external: ExternalTable | None) -> _Inputs:
-    train = own.budget < FIT_DIVIDE
+def task_points(task: Task, own: EvalTable, external: ExternalTable | None) -> TaskPoints:
+    """The rows of ``task`` and their parts in its curve and its asymptote."""
     has_external = external is not None and len(external.soft) > 0
+    soft = np.concatenate([own.soft, external.soft]) if has_external else own.soft
+    hard = np.concatenate([own.hard, external.hard]) if has_external else own.hard
+    is_own = np.arange(len(soft)) < len(own.soft)
+    train = is_own & (np.resize(own.budget, len(soft)) < FIT_DIVIDE)
     if task is MMLU:
-        soft, hard = (external.soft, external.hard) if has_external else (own.soft[train], own.hard[train])
-        seen = np.concatenate([own.soft, external.soft]) if has_external else own.soft
-        return _Inputs(task, -soft, hard, seen)
+        return TaskPoints(task, soft, hard, ~is_own if has_external else train, np.full(len(soft), True))
+    none = np.full(len(soft), False)
     if not has_external:
-        return _Inputs(task, None, None, None)
-    soft = np.concatenate([own.soft[train], external.soft])
-    hard = np.concatenate([own.hard[train], external.hard])
-    both = np.isfinite(soft) & np.isfinite(hard)
-    points = soft[both]
-    bounding = points if points.size else soft
-    if points.size < _MIN_POINTS:
-        return _Inputs(task, None, None, bounding)
-    return _Inputs(task, -points, hard[both], bounding)
+        return TaskPoints(task, soft, hard, none, none)
+    pool = train | ~is_own
+    both = pool & np.isfinite(soft) & np.isfinite(hard)
+    enough = np.count_nonzero(both) >= _MIN_POINTS
+    return TaskPoints(task, soft, hard, both if enough else none, both if both.any() else pool)
 
 
-def _asymptote(inputs: _Inputs, curve: RichardsFit | None) -> tuple[float, str, float]:
+def saturation_asymptote(
+    task: Task, smallest: Floats, k: Floats, x0: Floats, v: Floats, ceiling: Floats
+) -> tuple[Floats, Floats]:
+    """(L_inf, negated saturation point) of curves [B] and the ``smallest`` [B] soft metric that bounds each.
+
+    L_inf is the saturation point where that lies strictly between 0 and ``smallest``, else, and without a curve (NaN),
+    ``smallest`` itself.
+    """
+    saturation = -richards_inverse(ceiling - 1.0 / task.n_problems, k, x0, v, ceiling, task.floor)
+    return np.where((saturation > 0.0) & (saturation < smallest), saturation, smallest), saturation
+
+
+def _asymptote(points: TaskPoints, curve: RichardsFit | None) -> tuple[float, str, float]:
     """(L_inf, where it comes from, negated saturation point) of one task (methods, section 6)."""
-    if inputs.bounding is None:
+    if not points.bounding.any():
         return _DEFAULT_ASYMPTOTE, "constant", np.nan
-    smallest = float(np.min(inputs.bounding))
+    smallest = np.min(points.soft[points.bounding], keepdims=True)
     if curve is None or not curve.fitted:
-        return smallest, "smallest", np.nan
-    target = np.array([curve.ceiling - 1.0 / inputs.task.n_problems])
-    saturation = -float(richards_inverse(target, curve.k, curve.x0, curve.v, curve.ceiling, curve.floor)[0])
-    if 0.0 < saturation < smallest:
-        return saturation, "inverted", saturation
-    return smallest, "clamped", saturation
+        return float(smallest[0]), "smallest", np.nan
+    parameters = (np.array([value]) for value in (curve.k, curve.x0, curve.v, curve.ceiling))
+    (L_inf,), (saturation,) = saturation_asymptote(points.task, smallest, *parameters)
+    return float(L_inf), "inverted" if L_inf == saturation else "clamped", float(saturation)
 
 
 def fit_downstream(
@@ -193,11 +225,12 @@ def fit_downstream(
     asymptote serve all shot counts of a task.
     """
     tasks = [task for key, task in TASKS.items() if key in evals and len(evals[key].soft)]
-    inputs = {task.key: _inputs(task, evals[task.key], externals.get(task.key)) for task in tasks}
+    points = {task.key: task_points(task, evals[task.key], externals.get(task.key)) for task in tasks}
+    # MMLU asks for a curve whatever there is; one without points says so by its status.
     problems = [
-        RichardsProblem(task.key, inputs[task.key].x, inputs[task.key].y, task.floor)
-        for task in tasks
-        if inputs[task.key].x is not None
+        RichardsProblem(key, -rows.soft[rows.on_curve], rows.hard[rows.on_curve], rows.task.floor)
+        for key, rows in points.items()
+        if rows.task is MMLU or rows.on_curve.any()
     ]
     views = [(task, int(shot)) for task in tasks for shot in np.unique(evals[task.key].shot)]
     series = {}
@@ -209,7 +242,7 @@ def fit_downstream(
         ready = pool.submit(prepare_laws, [len(budget) for budget, _ in series.values()], pinned=True)
         curves = {curve.series: curve for curve in fit_richards_curves(problems)}
         ready.result()
-    asymptotes = {task.key: _asymptote(inputs[task.key], curves.get(task.key)) for task in tasks}
+    asymptotes = {task.key: _asymptote(points[task.key], curves.get(task.key)) for task in tasks}
     laws = fit_laws(series, L_inf={view_name(task.key, shot): asymptotes[task.key][0] for task, shot in views})
     return tuple(
         _view(

@@ -23,7 +23,7 @@ from delphi_jax.kernels.loops import keep_where, loop_lanes
 from delphi_jax.kernels.precision import jit64
 from delphi_jax.status import Status
 
-__all__ = ["LONG", "REFERENCE_START", "RichardsBounds", "RichardsCurve", "fit_richards"]
+__all__ = ["LONG", "MIN_POINTS", "REFERENCE_START", "RichardsBounds", "RichardsCurve", "fit_richards"]
 
 REFERENCE_START = (5.0, 1.0)
 """k and v of the reference's start; its x0 is the median of x."""
@@ -45,7 +45,7 @@ _PER_ROUND = 3
 _PATIENCE = 40
 """Consecutive steps of no relative gain beyond _GAIN after which the valley counts as flat."""
 _GAIN = 1e-13
-_MIN_POINTS = 4
+MIN_POINTS = 4
 """As many as the curve has parameters."""
 _ON_BOUND = 1e-6
 """Relative distance at which a parameter counts as lying on its bound: the last steps towards one gain nothing."""
@@ -249,7 +249,7 @@ def _fit(
     pinned = bounds.amplitude[0] >= bounds.amplitude[1]
     on_bound = on_bound & ~(pinned[:, None] & (np.arange(4) == 3))
     status = jnp.where(
-        jnp.sum(mask, axis=1) < _MIN_POINTS,
+        jnp.sum(mask, axis=1) < MIN_POINTS,
         Status.TOO_FEW_POINTS,
         jnp.where(
             ~converged,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from delphi_jax.labels import (
     COMPUTE,
     EXTERNAL_MODELS,
+    NO_EVALUATIONS,
     RANDOM_CHANCE,
     TASK_WORDS,
     budget_name,
@@ -41,7 +42,7 @@ from delphi_jax.results import DownstreamFit
 from delphi_jax.tasks import MMLU, TASKS
 from delphi_jax.text import axis_value, escape, residual
 
-__all__ = ["build_mmlu_emergence", "build_mmlu_emergence_mobile"]
+__all__ = ["CURVE", "EmergenceView", "build_emergence", "build_mmlu_emergence", "build_mmlu_emergence_mobile"]
 
 Floats = NDArray[np.float64]
 
@@ -55,6 +56,25 @@ PAD = 0.06
 
 CURVE = {"color": BRAND_TERRACOTTA, "width": 1.5, "dash": "dash"}
 LABEL_FONT = {"color": INK, "size": 11}
+
+
+@dataclass(frozen=True, eq=False)
+class EmergenceView:
+    """One entry of the dropdown, and what stands in its panels besides points, law, curve and forecast."""
+
+    fit: DownstreamFit
+    under: list[Trace] = field(default_factory=list)
+    """Drawn below the points."""
+    over: list[Trace] = field(default_factory=list)
+    """Drawn above them."""
+    note: str = ""
+    """Behind the label of the forecast."""
+    detail: str = ""
+    """Behind what hovering over the forecast says."""
+    best_soft: float = math.inf
+    """Soft metric that both axes reach at least."""
+    last_compute: float = 0.0
+    """FLOPs that the compute axis reaches at least."""
 
 
 @dataclass(frozen=True)
@@ -73,29 +93,33 @@ def build_mmlu_emergence(views: Iterable[DownstreamFit]) -> Document:
     A law or a curve that could not be fitted is left out, its points stay. Raises :class:`NothingToDraw`
     where no task was evaluated.
     """
+    return build_emergence([EmergenceView(view) for view in views])
+
+
+def build_emergence(views: Iterable[EmergenceView]) -> Document:
+    """The figure of :func:`build_mmlu_emergence`, with what its ``views`` add to their panels."""
     places = list(TASKS)
-    shown = sorted((view for view in views if len(view.budget)), key=lambda view: (places.index(view.task), view.shot))
+    shown = sorted(
+        (view for view in views if len(view.fit.budget)), key=lambda view: (places.index(view.fit.task), view.fit.shot)
+    )
     if not shown:
-        raise NothingToDraw(
-            "no downstream evaluations: put mmlu.json, humaneval.json or gsm8k.json into the data folder"
-        )
-    names = [(view.task, view.shot) for view in shown]
+        raise NothingToDraw(NO_EVALUATIONS)
+    names = [(view.fit.task, view.fit.shot) for view in shown]
     first = names.index(FIRST_SHOWN) if FIRST_SHOWN in names else 0
-    axes = {task: _soft_axis([view for view in shown if view.task == task]) for task in {view.task for view in shown}}
-    start = float(min(view.budget.min() for view in shown)) / 10**0.1
-    end = 3 * max(view.forecast_budget for view in shown)
+    axes = {task: _soft_axis([view for view in shown if view.fit.task == task]) for task, _ in names}
+    start = float(min(view.fit.budget.min() for view in shown)) / 10**0.1
+    end = 3 * max(max(view.fit.forecast_budget, view.last_compute) for view in shown)
     compute = compute_grid(start, end)
 
     traces: list[list[Trace]] = [
-        _view_traces(view, compute, axes[view.task].curve_grid, visible=place == first)
-        for place, view in enumerate(shown)
+        _view_traces(view, compute, axes[view.fit.task], visible=place == first) for place, view in enumerate(shown)
     ]
     owners = [place for place, drawn in enumerate(traces) for _ in drawn]
-    updates = [_view_layout(view, axes[view.task]) for view in shown]
+    updates = [_view_layout(view.fit, axes[view.fit.task]) for view in shown]
     buttons = [
         {
             "method": "update",
-            "label": view_name(view.task, view.shot),
+            "label": view_name(view.fit.task, view.fit.shot),
             "args": [{"visible": [owner == place for owner in owners]}, update],
         }
         for place, (view, update) in enumerate(zip(shown, updates, strict=True))
@@ -129,19 +153,21 @@ def build_mmlu_emergence_mobile(wide: Document) -> Document:
     )
 
 
-def _soft_axis(views: Sequence[DownstreamFit]) -> _SoftAxis:
+def _soft_axis(views: Sequence[EmergenceView]) -> _SoftAxis:
     """Ranges over all views of one task, so that switching the shot count moves points, not axes."""
-    own = np.concatenate([view.soft for view in views])
-    pool = np.concatenate([own, *(view.external_soft for view in views)])
+    fits = [view.fit for view in views]
+    own = np.concatenate([fit.soft for fit in fits])
+    pool = np.concatenate([own, *(fit.external_soft for fit in fits)])
     low, high = float(pool.min()), float(pool.max())
-    fitted = [view for view in views if view.law.fitted]
-    floor = min([low, *(view.law.L_inf for view in fitted)])
-    if TASKS[views[0].task].soft_sign < 0:
+    fitted = [fit for fit in fits if fit.law.fitted]
+    best = [view.best_soft for view in views]
+    floor = min([low, *(fit.law.L_inf for fit in fitted), *best])
+    if TASKS[fits[0].task].soft_sign < 0:
         pad = 0.08 * (high - low)
         span = [math.log10(high) + PAD, math.log10(floor) - PAD]
         return _SoftAxis(span, span, np.linspace(high + pad, low - pad, 400))
     # Wide enough for the points, and for a forecast that lies beyond them.
-    edge = min([0.85 * low, *(0.95 * view.forecast_soft for view in fitted)])
+    edge = min([0.85 * low, *(0.95 * fit.forecast_soft for fit in fitted), *(0.95 * value for value in best)])
     return _SoftAxis(
         law_range=[math.log10(own.max()) + PAD, math.log10(floor) - PAD],
         curve_range=[math.log10(1.15 * high), math.log10(edge)],
@@ -157,9 +183,16 @@ def _ticks(task: str, span: list[float]) -> tuple[list[float], list[str]]:
     return shown, [axis_value(tick) for tick in shown]
 
 
-def _view_traces(view: DownstreamFit, compute: Floats, grid: Floats, visible: bool) -> list[Trace]:
+def _view_traces(view: EmergenceView, compute: Floats, axis: _SoftAxis, visible: bool) -> list[Trace]:
     """Every trace of one view, those that its data cannot support left out."""
-    drawn = [*_law_panel(view, compute), *_curve_panel(view, grid), *_forecast_marks(view)]
+    fit = view.fit
+    drawn = [
+        *view.under,
+        *_law_panel(fit, compute),
+        *_curve_panel(fit, axis.curve_grid),
+        *_forecast_marks(view, axis.curve_range),
+        *view.over,
+    ]
     return [trace | {"visible": visible} for trace in drawn]
 
 
@@ -239,8 +272,9 @@ def _curve_panel(view: DownstreamFit, grid: Floats) -> list[Trace]:
     return [on_panel({"legendgroup": name} | trace, 2) for trace in traces]
 
 
-def _forecast_marks(view: DownstreamFit) -> list[Trace]:
-    """The forecast of the law and, where there is a curve, of the hard metric."""
+def _forecast_marks(shown: EmergenceView, span: list[float]) -> list[Trace]:
+    """The forecast of the law and, where there is a curve, of the hard metric, on a soft axis over ``span``, log10."""
+    view = shown.fit
     if not view.law.fitted:
         return []
     words, name = TASK_WORDS[view.task], view_name(view.task, view.shot)
@@ -249,6 +283,7 @@ def _forecast_marks(view: DownstreamFit) -> list[Trace]:
     has_curve = view.richards is not None and view.richards.fitted
     if has_curve:
         hover += f"<br>predicted {words.hard_short}={view.forecast_hard:.3f}"
+    hover += shown.detail
     marker = {
         "color": BRAND_TERRACOTTA,
         "size": 14,
@@ -258,11 +293,13 @@ def _forecast_marks(view: DownstreamFit) -> list[Trace]:
     rest = {"name": f"{name} ({budget} forecast)", "legendgroup": name, "showlegend": False}
     traces = [on_panel(marks([view.forecast_budget], [view.forecast_soft], marker, hover, **rest), 1)]
     if has_curve:
+        # A label with a note is too long for the left half of the panel, where it would stand beyond the axis.
+        left_half = math.log10(view.forecast_soft) > sum(span) / 2
         rest |= {
             "mode": "markers+text",
-            "text": [f"{budget} forecast: {100 * view.forecast_hard:.1f}%"],
+            "text": [f"{budget} forecast: {100 * view.forecast_hard:.1f}%{shown.note}"],
             "textfont": LABEL_FONT,
-            "textposition": "top left",
+            "textposition": "bottom right" if shown.note and left_half else "top left",
         }
         mark = marks([view.forecast_soft], [view.forecast_hard], marker, hover, **rest)
         traces.append(on_panel(mark, 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delphi_jax.formulas import residual_percent, richards
-from delphi_jax.results.base import Floats, Result
+from delphi_jax.labels import TASK_WORDS, view_name
+from delphi_jax.results.base import MOST_SKIPPED, Floats, Result
 from delphi_jax.results.held_out import FIT_DIVIDE
 from delphi_jax.results.law import LawFit
 from delphi_jax.status import Status
+from delphi_jax.tasks import TASKS
 
-__all__ = ["DownstreamFit", "RichardsFit"]
+__all__ = ["Band", "DownstreamFit", "DownstreamInterval", "DownstreamIntervals", "RichardsFit"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -122,3 +125,205 @@ class DownstreamFit(Result):
                 "status": self.status.label,
             }
         ]
+
+
+@dataclass(frozen=True)
+class Band:
+    """A central percentile interval at each of Q places; NaN where there is none."""
+
+    low: Floats
+    """[Q]"""
+    median: Floats
+    """[Q]"""
+    high: Floats
+    """[Q]"""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DownstreamInterval(Result):
+    """Interval of one task's two-step forecast at one shot count; Q budgets, R draws, G places of a band.
+
+    See :func:`~delphi_jax.fit.downstream_intervals.downstream_intervals` for what it contains. Soft metrics are stored
+    as losses, as in :class:`DownstreamFit`.
+    """
+
+    fit: DownstreamFit
+    """The forecast from all points."""
+    status: Status
+    """Of the interval. One that is not usable, beside a soft interval, says why there is no hard one."""
+    budgets: Floats
+    """[Q] FLOPs, ascending: the held-out ones, and those of the forecasts."""
+    observed_soft: Floats
+    """[Q] mean over the held-out runs of the budget; NaN without any."""
+    observed_hard: Floats
+    """[Q]"""
+    forecast_soft: Floats
+    """[Q] from all points."""
+    forecast_hard: Floats
+    """[Q]"""
+    soft: Band
+    """[Q]"""
+    hard: Band
+    """[Q]"""
+    law_compute: Floats
+    """[G] FLOPs at which the band of the law is given."""
+    law_band: Band
+    """[G] of the soft metric."""
+    curve_soft: Floats
+    """[G] soft metric at which the band of the curve is given."""
+    curve_band: Band
+    """[G] of the hard metric."""
+    soft_draws: Floats
+    """[R, Q] forecasts of every draw; NaN where it was skipped."""
+    hard_draws: Floats
+    """[R, Q]"""
+    skipped: Mapping[str, int]
+    """Draws that were skipped, by reason."""
+    on_bound: Mapping[str, int]
+    """Draws, not skipped, whose curve has this parameter on a bound."""
+    bound_draws: int
+    """Draws, not skipped, whose curve has any parameter on a bound."""
+    clamped: int
+    """Draws, not skipped, whose asymptote is the smallest value seen, not the curve's saturation point."""
+    runs: int
+    """Runs that were resampled: those of the task below the fit / extrapolation divide."""
+    models: int
+    """External models that were resampled."""
+    seed: int
+    level: float
+    method: str = "percentile"
+
+    @property
+    def name(self) -> str:
+        return view_name(self.fit.task, self.fit.shot)
+
+    @property
+    def draws(self) -> int:
+        return len(self.soft_draws)
+
+    @property
+    def used(self) -> int:
+        """Draws that were not skipped."""
+        return self.draws - sum(self.skipped.values())
+
+    @property
+    def has_soft(self) -> bool:
+        """Whether there is an interval of the soft metric."""
+        return bool(np.isfinite(self.soft.low).any())
+
+    @property
+    def has_hard(self) -> bool:
+        """Whether there is an interval of the hard metric."""
+        return bool(np.isfinite(self.hard.low).any())
+
+    @property
+    def bound_share(self) -> float:
+        """Share of the used draws whose curve lies on a bound; 0 without a curve."""
+        return self.bound_draws / max(self.used, 1)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Per budget the soft metric, then the hard one."""
+        words, negated = TASK_WORDS[self.fit.task], TASKS[self.fit.task].soft_sign < 0
+        name = f"−{words.soft_hover}" if negated else words.soft_hover
+        status = Status.FITTED if self.has_soft and not self.status.usable else self.status
+        metrics = (
+            (name, self.observed_soft, self.forecast_soft, self.soft, status),
+            (words.hard, self.observed_hard, self.forecast_hard, self.hard, self.status),
+        )
+        low, high = percent_names(self.level)
+        return [
+            {
+                "task": self.fit.task,
+                "shots": self.fit.shot,
+                "budget (FLOPs)": budget,
+                "metric": metric,
+                "observed": observed[place],
+                "forecast": forecast[place],
+                low: band.low[place],
+                "median": band.median[place],
+                high: band.high[place],
+                "inside": _inside(observed[place], band.low[place], band.high[place]),
+                "draws used": self.used,
+                "curve on a bound (%)": 100 * self.bound_share,
+                "status": status.label,
+            }
+            for place, budget in enumerate(self.budgets.tolist())
+            for metric, observed, forecast, band, status in metrics
+        ]
+
+    def draw_rows(self) -> list[dict[str, Any]]:
+        """What became of the draws."""
+        return [
+            {
+                "task": self.fit.task,
+                "shots": self.fit.shot,
+                "runs": self.runs,
+                "models": self.models,
+                "draws": self.draws,
+                "skipped": self.draws - self.used,
+                "why skipped": _counted(self.skipped),
+                "curve on a bound": _counted(self.on_bound),
+                "asymptote clamped": self.clamped,
+                "seed": self.seed,
+                "status": self.status.label,
+            }
+        ]
+
+    def notices(self) -> list[str]:
+        """What a reader should know beside the numbers, a sentence each."""
+        sentences, what = [], f"interval of the downstream forecast of {self.name}"
+        if self.status is not Status.FITTED:
+            lacks = f"{what}, hard metric" if self.has_soft else what
+            sentences.append(f"{lacks}: {self.status.label}; {self._remedy()}")
+        if not self.has_soft:
+            return sentences
+        if self.used < (1 - MOST_SKIPPED) * self.draws:
+            sentences.append(
+                f"{what}: {self.draws - self.used} of {self.draws} draws were skipped ({_counted(self.skipped)}); an "
+                "interval of the rest may be too narrow"
+            )
+        if self.bound_share > MOST_SKIPPED:
+            sentences.append(
+                f"{what}: the curves of {100 * self.bound_share:.3g} % of the draws lie on a bound "
+                f"({_counted(self.on_bound)}); treat its ends as limits"
+            )
+        return sentences
+
+    def _remedy(self) -> str:
+        if self.status is Status.TOO_FEW_POINTS:
+            return "law and curve need more points than parameters, and draws that hold them: add runs, or models"
+        return self.status.remedy
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DownstreamIntervals(Result):
+    """Intervals of the two-step forecasts of every task and shot count, in canonical order."""
+
+    views: tuple[DownstreamInterval, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [row for view in self.views for row in view.rows()]
+
+    def draw_rows(self) -> list[dict[str, Any]]:
+        """What became of the draws, a line per view."""
+        return [row for view in self.views for row in view.draw_rows()]
+
+    def notices(self) -> list[str]:
+        """What a reader should know beside the numbers, a sentence each."""
+        return [sentence for view in self.views for sentence in view.notices()]
+
+
+def percent_names(level: float) -> tuple[str, str]:
+    """The ends of a central interval as columns: "2.5 %" and "97.5 %"."""
+    return f"{50 * (1 - level):.4g} %", f"{50 * (1 + level):.4g} %"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    """What was counted at all: "k 132, ceiling 94"."""
+    return ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+
+
+def _inside(observed: float, low: float, high: float) -> str:
+    if np.isnan([observed, low, high]).any():
+        return ""
+    return "yes" if low <= observed <= high else "no"
