@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from benchmarks import baseline, floors
 from benchmarks.baseline_command import load_tables
@@ -21,7 +23,10 @@ from delphi_jax.fit.law import bootstrap_law, fit_laws, resampling_indices
 from delphi_jax.heuristics import BATCH_SIZES, FEATURES, HIDDEN_DIMS, HORIZONS
 from delphi_jax.kernels import process as process_kernel
 from delphi_jax.kernels import richards as richards_kernel
+from delphi_jax.kernels.ard import CHUNK as ARD_CHUNK
+from delphi_jax.kernels.ard import LENGTH_BOUNDS, NOISE_BOUNDS, fit_ard_processes
 from delphi_jax.kernels.bootstrap import bootstrap_laws
+from delphi_jax.kernels.chunks import on_all_devices
 from delphi_jax.kernels.dependence import partial_dependence
 from delphi_jax.kernels.parabola import fit_parabolas
 from delphi_jax.kernels.power_law import fit_free_laws
@@ -205,6 +210,36 @@ def test_processes(compare: Compare, benchmark: Any, cells: list[dict[str, Any]]
         compared=len(cells),
         failures=int(np.sum(~np.isin(fits.status[: len(cells)], (Status.FITTED, Status.BOUND_HIT)))),
     )
+
+
+def test_ard_processes(compare: Compare, benchmark: Any, cells: list[dict[str, Any]]) -> None:
+    batch, n_plain = _batch(cells), 4
+    fits, plain = compare(
+        "ARD processes",
+        # In the parts of the public function, which spreads a batch over the processors.
+        lambda: on_all_devices(fit_ard_processes, ARD_CHUNK, *batch),
+        lambda: [_fit_ard(cell["X"], cell["y"]) for cell in cells[:n_plain]],
+        size=f"24 cells ({len(cells)} with trials) of up to {int(batch[2].sum(axis=1).max())}",
+        share=n_plain / len(cells),
+    )
+    found = fits.log_likelihood[:n_plain]
+    benchmark.extra_info.update(
+        difference=float(np.max(np.array(plain) - found, initial=0.0)),
+        worse=worse(-found, -np.array(plain)),
+        better=worse(-np.array(plain), -found),
+        objective=float(fits.log_likelihood[: len(cells)].sum()),
+        compared=n_plain,
+        failures=int(np.sum(~np.isin(fits.status[: len(cells)], (Status.FITTED, Status.BOUND_HIT)))),
+    )
+
+
+def _fit_ard(X: np.ndarray, y: np.ndarray) -> float:
+    """scikit-learn's highest likelihood of the same model, about the mean loss, from as many starts as the baseline's
+    process has."""
+    matern = Matern(np.ones(X.shape[1]), LENGTH_BOUNDS, nu=2.5)
+    covariance = ConstantKernel(1.0, (1e-12, 1e12)) * (matern + WhiteKernel(0.01, NOISE_BOUNDS))
+    process = GaussianProcessRegressor(covariance, alpha=0.0, n_restarts_optimizer=3, random_state=42)
+    return process.fit(X, y - y.mean()).log_marginal_likelihood_value_
 
 
 def test_partial_dependence(compare: Compare, benchmark: Any, cells: list[dict[str, Any]]) -> None:

@@ -35,7 +35,7 @@ __all__ = ["keep_programs"]
 _TOGETHER = {"xla_cpu_parallel_codegen_split_count": 1}
 _UNOPTIMISED = _TOGETHER | OLD_EMITTERS | {"xla_backend_optimization_level": 0}
 _OPTIMISED = _TOGETHER | {"xla_backend_optimization_level": 1}
-_LONG = {"summed_covariance", "partial_dependence"}
+_LONG = {"summed_covariance", "partial_dependence", "fit_ard_processes", "ard_dependence"}
 """Kernels that run longer than their compiling takes. Over several devices partial dependence is one program."""
 _MANY = 1 << 16
 """Numbers in a kernel's arguments beyond which it runs longer than compiling in full takes: no fit of one study."""

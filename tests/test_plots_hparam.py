@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import math
 import random
@@ -23,7 +24,7 @@ from delphi_jax.export import document_json, to_plotly
 from delphi_jax.heuristics import BATCH_SIZES, FEATURES, HIDDEN_DIMS, HORIZONS, heuristic_point
 from delphi_jax.plots.drawers import NothingToDraw
 from delphi_jax.plots.hparam import build_hparam_scaling, build_hparam_scaling_mobile
-from delphi_jax.results import CellFit, PartialDependence, StudyFit, SweepFit
+from delphi_jax.results import CellFit, LeaveOneOut, PartialDependence, StudyFit, SweepFit
 from delphi_jax.status import Status
 
 Cell = tuple[int, int, str]
@@ -67,6 +68,16 @@ def sweep() -> SweepFit:
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
     return build_hparam_scaling(sweep())
+
+
+def ard_sweep() -> SweepFit:
+    """The same cells with curves of the ARD process: one of them with a length scale on its bound."""
+    numbers = {"process": "ard", "length_scales": np.array([1.0, 2.5, 3.0, 8.0, 1000.0])}
+    numbers |= {"leave_one_out": {"ard": LeaveOneOut(0.93, 3.4), "broad": LeaveOneOut(0.05, 2.2)}}
+    cells = tuple(dataclasses.replace(cell, **numbers) if cell.fitted else cell for cell in sweep().cells)
+    held = {FIRST: {"status": Status.BOUND_HIT, "bounds_hit": ("beta2 (no effect seen)",)}}
+    cells = tuple(dataclasses.replace(cell, **held.get(key, {})) for key, cell in zip(CELLS, cells, strict=True))
+    return SweepFit(cells, process="ard")
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +197,64 @@ def test_nothing_to_draw_says_what_is_missing() -> None:
     for nothing in (None, SweepFit(()), SweepFit((unfitted(FIRST, Status.TOO_FEW_POINTS, 2),))):
         with pytest.raises(NothingToDraw, match=r"hparam_sweep\.json"):
             build_hparam_scaling(nothing)
+
+
+# The ARD process
+
+
+def test_the_published_process_is_not_named(document: dict[str, Any]) -> None:
+    assert "title" not in document["layout"]["legend"]
+    for trace in document["data"]:
+        assert "process" not in trace.get("hovertemplate", "")
+
+
+def test_curves_of_another_process_are_named_over_the_legend_and_when_hovered() -> None:
+    likeliest = tuple(dataclasses.replace(cell, process="likeliest") for cell in sweep().cells)
+    for swept, name in ((ard_sweep(), "ARD process"), (SweepFit(likeliest, process="likeliest"), "Likeliest mode")):
+        drawn = build_hparam_scaling(swept)
+        for variant in (drawn, build_hparam_scaling_mobile(drawn)):
+            assert variant["layout"]["legend"]["title"]["text"] == name
+            to_plotly(variant)
+            assert len(document_json(variant)) < 1_000_000
+        for place in range(len(FEATURES)):
+            _, curve, _, mark = traces_of(drawn, FIRST)[4 * place : 4 * place + 4]
+            assert name in curve["hovertemplate"] and name in mark["hovertemplate"]
+            assert "hoverinfo" not in curve
+
+
+def test_hovers_of_the_ard_process_say_length_scale_accuracy_and_bounds() -> None:
+    drawn = build_hparam_scaling(ard_sweep())
+    for place, length in enumerate(("1", "2.5", "3", "8", "1e+03")):
+        for cell in (FIRST, CELLS[0]):
+            _, curve, _, mark = traces_of(drawn, cell)[4 * place : 4 * place + 4]
+            for trace in (curve, mark):
+                assert f"length scale={length} standard deviations" in trace["hovertemplate"]
+                assert "leave-one-out R²=0.93" in trace["hovertemplate"]
+                assert ("on a bound: beta2 (no effect seen)" in trace["hovertemplate"]) == (cell == FIRST)
+
+
+def test_every_cell_of_the_ard_process_has_its_own_loss_axis_shared_by_its_panels() -> None:
+    swept = ard_sweep()
+    drawn = build_hparam_scaling(swept)
+    fits = [fit for fit in swept.cells if fit.fitted]
+    keys = [f"yaxis{panel or ''}" for panel in ("", 2, 3, 4, 5)]
+    for variant in (drawn, build_hparam_scaling_mobile(drawn)):
+        chosen = {FIRST: [variant["layout"][key]["range"] for key in keys]}
+        for menu in variant["layout"]["updatemenus"]:
+            for button in menu["buttons"]:
+                shown, relayout = button["args"]
+                cell = CELLS[shown["visible"].index(True) // 20]
+                ranges = [relayout[f"{key}.range"] for key in keys]
+                assert chosen.setdefault(cell, ranges) == ranges
+        assert set(chosen) == set(CELLS)
+        for fit in fits:
+            cell = (fit.batch_size, fit.hidden_dim, fit.horizon)
+            bands = [(np.min(c.mean - c.sd), np.max(c.mean + c.sd)) for c in fit.dependence]
+            low, high = min(low for low, _ in bands), max(high for _, high in bands)
+            assert chosen[cell] == [chosen[cell][0]] * len(FEATURES)
+            assert chosen[cell][0][0] < low < high < chosen[cell][0][1]
+            # The rug lies on the floor, below the curves.
+            assert set(traces_of(drawn, cell)[0]["y"]) == {chosen[cell][0][0]}
 
 
 # The dropdowns, driven as plotly drives them

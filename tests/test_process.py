@@ -146,7 +146,7 @@ def test_whatever_the_starts_scikit_learn_finds_no_third_mode(
 
 
 def test_the_likeliest_mode_is_no_lower_whatever_the_starts(golden_study: Study) -> None:
-    swept = fit_sweep(golden_study.sweep, likeliest=True)
+    swept = fit_sweep(golden_study.sweep, process="likeliest")
     broad = fit_sweep(golden_study.sweep)
     for cell, usual in zip(swept.cells, broad.cells, strict=True):
         if not cell.fitted:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from delphi_jax.commands.options import BAD_INPUT, OK, add_cache, add_draws, add_formats, add_input, add_json
 from delphi_jax.commands.printing import print_json, print_reading, print_rows, print_writing, progress
 from delphi_jax.commands.reading import keep_compiled_programs, load
-from delphi_jax.labels import FIGURE_TITLES
+from delphi_jax.labels import BROAD, FIGURE_TITLES, PROCESSES
 
 if TYPE_CHECKING:
     from delphi_jax.results import StudyFit
@@ -100,10 +100,11 @@ def _add_compute(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(draws=1000, seed=0)
     parser.add_argument(
         "--gp",
-        choices=("broad", "likeliest"),
-        default="broad",
-        help="mode of the sweep's process that its curves follow: the published broad one (default), or the likeliest, "
-        "which may run through nearly every trial",
+        choices=PROCESSES,
+        default=BROAD,
+        help="process of the sweep that its curves follow: the published one in its broad mode (default), or in its "
+        "likeliest, which may run through nearly every trial; or one with a level, an amplitude and a length scale per "
+        "hyper-parameter, whose band leaves the noise out",
     )
     add_cache(parser)
 
@@ -113,7 +114,7 @@ def _fit(args: argparse.Namespace, study: Study, parts: Collection[str]) -> Stud
 
     if not args.no_cache:
         keep_compiled_programs(args.cache_dir)
-    return fit_study(study, parts, draws=args.draws, seed=args.seed, likeliest_process=args.gp == "likeliest")
+    return fit_study(study, parts, draws=args.draws, seed=args.seed, process=args.gp)
 
 
 def _print_tables(fit: StudyFit) -> None:

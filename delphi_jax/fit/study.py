@@ -22,7 +22,7 @@ from delphi_jax.fit.law import (
 from delphi_jax.fit.overtraining import FORECAST_BUDGET, fit_overtraining
 from delphi_jax.fit.sweep import fit_sweep
 from delphi_jax.formulas import residual_percent
-from delphi_jax.labels import ADAMH_SUITE
+from delphi_jax.labels import ADAMH_SUITE, BROAD
 from delphi_jax.results import (
     BootstrapFit,
     HeldOutFit,
@@ -71,11 +71,11 @@ def fit_study(
     *,
     draws: int = 1000,
     seed: int = 0,
-    likeliest_process: bool = False,
+    process: str = BROAD,
 ) -> StudyFit:
     """Fit ``parts`` of a study, and what they build on.
 
-    ``draws`` and ``seed`` are those of the bootstrap; ``likeliest_process`` is for :func:`fit_sweep`.
+    ``draws`` and ``seed`` are those of the bootstrap; ``process`` is that of :func:`fit_sweep`.
 
     The runs, the downstream evaluations and the sweep do not depend on one another: they are fitted side by
     side in threads, so that one compiles while another computes. Raises ValueError for an unknown part.
@@ -87,7 +87,7 @@ def fit_study(
     with ThreadPoolExecutor(_THREADS, initializer=_use_device, initargs=(device,)) as pool:
         fits = {}
         if "sweep" in wanted and study.sweep is not None:
-            fits["sweep"] = pool.submit(fit_sweep, study.sweep, likeliest=likeliest_process)
+            fits["sweep"] = pool.submit(fit_sweep, study.sweep, process=process)
         if "downstream" in wanted and study.evals:
             fits["downstream"] = pool.submit(fit_downstream, study.evals, study.externals)
         if "isoflop" in wanted:

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from delphi_jax import formulas
 from delphi_jax.kernels.chunks import in_chunks
 from delphi_jax.kernels.linalg import invert
 from delphi_jax.kernels.loops import keep_where, loop_lanes
@@ -102,8 +103,7 @@ def matern52(distance2: jax.Array, length_scale: jax.Array) -> jax.Array:
     """Matern-5/2 correlation at squared distance ``distance2``, unit variance."""
     # Guarded: the slope of the square root at distance 0 is infinite, that of the correlation 0.
     apart = distance2 > 0
-    r = jnp.where(apart, jnp.sqrt(5.0 * jnp.where(apart, distance2, 1.0)), 0.0) / length_scale
-    return (1.0 + r + r * r / 3.0) * jnp.exp(-r)
+    return formulas.matern52(jnp.where(apart, jnp.sqrt(5.0 * jnp.where(apart, distance2, 1.0)), 0.0) / length_scale)
 
 
 def _times(matrix: jax.Array, vector: jax.Array) -> jax.Array:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from delphi_jax.heuristics import BATCH_SIZES, FEATURES, HIDDEN_DIMS, HORIZONS
-from delphi_jax.labels import FEATURE_NAMES, SWEEP_LOSS
+from delphi_jax.labels import ARD, BROAD, FEATURE_NAMES, PROCESS_NAMES, SWEEP_LOSS
 from delphi_jax.plots.drawers import (
     Document,
     NothingToDraw,
@@ -58,14 +58,18 @@ CURVE = {"color": BRAND_BLUE, "width": 2.5}
 HEURISTIC = {"color": INK, "size": 11, "symbol": "x", "line": {"color": INK, "width": 3}}
 
 TRACES_PER_PANEL = 4
+_ROOM_FOR_RUG = 0.12
+"""Below the curves of an axis that has none to spare, as a share of their range."""
 MOST_TICKS = 5
 
 
 def build_hparam_scaling(sweep: SweepFit | None) -> Document:
     """Partial dependence of the loss on five hyper-parameters, in the sweep cell that three dropdowns choose.
 
-    A cell without finished runs, or whose process could not be fitted, says so in place of its curves. Raises
-    :class:`NothingToDraw` where no cell was fitted.
+    A cell without finished runs, or whose process could not be fitted, says so in place of its curves. Curves of
+    another process than the published one are named over the legend and when hovered; with the ARD process each cell
+    has a loss axis of its own, the same on all panels: its valleys are small beside the differences between cells.
+    Raises :class:`NothingToDraw` where no cell was fitted.
     """
     results = {(cell.batch_size, cell.hidden_dim, cell.horizon): cell for cell in sweep.cells} if sweep else {}
     fitted = {cell: results[cell] for cell in CELLS if cell in results and results[cell].fitted}
@@ -75,11 +79,17 @@ def build_hparam_scaling(sweep: SweepFit | None) -> Document:
             "hparam_sweep.json needs finished runs of a studied batch size, hidden dim and token horizon"
         )
     panels = [[fit.dependence[place] for fit in fitted.values()] for place in range(len(FEATURES))]
-    loss_ranges = [_loss_range(curves) for curves in panels]
+    shared_ranges = [_loss_range(curves) for curves in panels]
+    own_ranges = {}
+    if sweep.process == ARD:
+        own_ranges = {
+            cell: [_loss_range(fit.dependence, _ROOM_FOR_RUG)] * len(FEATURES) for cell, fit in fitted.items()
+        }
+    loss_ranges = {cell: own_ranges.get(cell, shared_ranges) for cell in CELLS}
 
     data: list[Trace] = []
     for cell in CELLS:
-        traces = _cell_traces(fitted[cell], loss_ranges) if cell in fitted else _blank_traces()
+        traces = _cell_traces(fitted[cell], loss_ranges[cell]) if cell in fitted else _blank_traces()
         data += [trace | {"visible": cell == FIRST_SHOWN} for trace in traces]
     messages = {cell: _message(cell, results.get(cell)) for cell in CELLS}
     legend = _legend_traces()
@@ -92,6 +102,7 @@ def build_hparam_scaling(sweep: SweepFit | None) -> Document:
             "yanchor": "middle",
             "bgcolor": rgba(PAGE_TAN, 0.8),
             "borderwidth": 0,
+            **({} if sweep.process == BROAD else {"title": {"text": _process_name(sweep.process)}}),
         },
         "margin": {"t": 80, "r": 30, "b": 10, "l": 60},
         "title": {
@@ -104,9 +115,9 @@ def build_hparam_scaling(sweep: SweepFit | None) -> Document:
             "yanchor": "middle",
             "font": {"size": 14},
         },
-        "updatemenus": _menus(messages, len(legend)),
+        "updatemenus": _menus(messages, len(legend), loss_ranges if own_ranges else {}),
     }
-    return document(data + legend, _axes(panels, loss_ranges) | layout)
+    return document(data + legend, _axes(panels, loss_ranges[FIRST_SHOWN]) | layout)
 
 
 def build_hparam_scaling_mobile(wide: Document) -> Document:
@@ -134,11 +145,11 @@ def build_hparam_scaling_mobile(wide: Document) -> Document:
     return wide | {"layout": layout}
 
 
-def _loss_range(curves: Sequence[PartialDependence]) -> list[float]:
-    """The loss axis of one panel, the same for every cell: all bands, and headroom above."""
+def _loss_range(curves: Sequence[PartialDependence], below: float = 0.0) -> list[float]:
+    """The loss axis that holds all bands, headroom above, and a share ``below``."""
     low = min(float(np.min(curve.mean - curve.sd)) for curve in curves)
     high = max(float(np.max(curve.mean + curve.sd)) for curve in curves)
-    return [low, high + 0.04 * (high - low)]
+    return [low - below * (high - low), high + 0.04 * (high - low)]
 
 
 def _cell_traces(fit: CellFit, loss_ranges: list[list[float]]) -> list[Trace]:
@@ -149,7 +160,8 @@ def _cell_traces(fit: CellFit, loss_ranges: list[list[float]]) -> list[Trace]:
         floor = np.full(len(trials), loss_ranges[place][0])
         support = "" if curve.heuristic_in_support else " (extrapolated)"
         units = f"{FEATURE_NAMES[feature]}=%{{customdata[0]:.3g}}"
-        hover = f"CompletedAdamH{support}<br>{units}<br>PDP loss=%{{y:.4f}}"
+        process = _process_note(fit, place)
+        hover = f"CompletedAdamH{support}<br>{units}<br>PDP loss=%{{y:.4f}}{process}"
         value = [[_in_units(feature, curve.heuristic)]]
         panel = (
             {
@@ -160,12 +172,29 @@ def _cell_traces(fit: CellFit, loss_ranges: list[list[float]]) -> list[Trace]:
                 "marker": RUG,
                 "hoverinfo": "skip",
             },
-            line(curve.grid, curve.mean, CURVE),
+            line(curve.grid, curve.mean, CURVE, f"PDP loss=%{{y:.4f}}{process}" if process else None),
             _band(curve),
             marks([curve.heuristic], [curve.heuristic_mean], HEURISTIC, hover, customdata=value),
         )
         traces += [on_panel(trace, place + 1) | {"showlegend": False} for trace in panel]
     return traces
+
+
+def _process_name(process: str) -> str:
+    """In capitals at the head."""
+    return PROCESS_NAMES[process][0].upper() + PROCESS_NAMES[process][1:]
+
+
+def _process_note(fit: CellFit, place: int) -> str:
+    """What a hover says of the process behind the curve of one hyper-parameter; nothing of the published one."""
+    if fit.process == BROAD:
+        return ""
+    lines = [_process_name(fit.process), f"leave-one-out R²={fit.r2:.2f}"]
+    if fit.process == ARD:
+        lines.append(f"length scale={fit.length_scales[place]:.3g} standard deviations")
+    if fit.bounds_hit:
+        lines.append(f"on a bound: {', '.join(fit.bounds_hit)}")
+    return "".join(f"<br>{line}" for line in lines)
 
 
 def _band(curve: PartialDependence) -> Trace:
@@ -278,8 +307,13 @@ def _copy(dimension: int, cell: Cell) -> Copy:
     return dimension, cell[:dimension] + cell[dimension + 1 :]
 
 
-def _menus(messages: dict[Cell, str], n_legend: int) -> list[dict[str, Any]]:
-    """Every copy of the three dropdowns. Those of the first cell stand first, and only they are visible."""
+def _menus(
+    messages: dict[Cell, str], n_legend: int, loss_ranges: dict[Cell, list[list[float]]]
+) -> list[dict[str, Any]]:
+    """Every copy of the three dropdowns. Those of the first cell stand first, and only they are visible.
+
+    ``loss_ranges`` of the panels by cell, where they differ from cell to cell.
+    """
     first = [_copy(dimension, FIRST_SHOWN) for dimension in DIMENSIONS]
     copies = dict.fromkeys([*first, *(_copy(dimension, cell) for dimension in DIMENSIONS for cell in CELLS)])
     places = {copy: place for place, copy in enumerate(copies)}
@@ -296,7 +330,12 @@ def _menus(messages: dict[Cell, str], n_legend: int) -> list[dict[str, Any]]:
                     "label": f"{LETTERS[dimension]} = {value}",
                     "args": [
                         {"visible": visible[cell]},
-                        {"title.text": messages[cell]} | _swap(dimension, cell, places),
+                        {"title.text": messages[cell]}
+                        | {
+                            f"{_axis_keys(panel)[1]}.range": loss_range
+                            for panel, loss_range in enumerate(loss_ranges.get(cell, ()), start=1)
+                        }
+                        | _swap(dimension, cell, places),
                     ],
                 }
             )

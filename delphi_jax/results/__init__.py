@@ -23,5 +23,6 @@ from delphi_jax.results.overtraining import OvertrainingFit as OvertrainingFit
 from delphi_jax.results.overtraining import OvertrainingScale as OvertrainingScale
 from delphi_jax.results.study import StudyFit as StudyFit
 from delphi_jax.results.sweep import CellFit as CellFit
+from delphi_jax.results.sweep import LeaveOneOut as LeaveOneOut
 from delphi_jax.results.sweep import PartialDependence as PartialDependence
 from delphi_jax.results.sweep import SweepFit as SweepFit
