@@ -19,6 +19,7 @@ Points = tuple[np.ndarray, np.ndarray]
 OBJECTIVES = [Objective(function, residual) for function in ("squared", "huber") for residual in ("log", "loss")]
 NAMES = [objective.label for objective in OBJECTIVES]
 WIDTH = 12
+BATCH = CHUNK + 4
 
 
 def series(seed: int, L_inf: float | None = None) -> Points:
@@ -34,15 +35,20 @@ def series(seed: int, L_inf: float | None = None) -> Points:
 def fit(
     groups: list[list[Points]], objective: Objective, pinned: float | np.ndarray = np.nan, fill: float = np.nan
 ) -> OptimalLaw:
-    """Fields [B, S]."""
+    """Fields [B, S]; filled up with the first group, so that one compiled program serves most tests."""
+    n_groups = len(groups)
+    pinned = np.resize(pinned, n_groups)
+    if n_groups > 1:
+        pinned = np.append(pinned, np.full(BATCH - n_groups, pinned[0]))
+        groups = groups + [groups[0]] * (BATCH - n_groups)
     columns = np.full((3, len(groups), max(map(len, groups)), WIDTH), fill)
     columns[2] = 0.0
     for i, group in enumerate(groups):
         for j, (C, L) in enumerate(group):
             columns[:, i, j, : len(C)] = np.log(C), L, np.ones(len(C))
-    pinned = np.broadcast_to(pinned, len(groups)).astype(float)
     settings = {"huber": objective.huber, "of_loss": objective.of_loss}
-    return jax.device_get(fit_objective_laws(*columns, pinned, objective.delta, **settings))
+    laws = fit_objective_laws(*columns, pinned.astype(float), objective.delta, **settings)
+    return OptimalLaw(*(field[:n_groups] for field in jax.device_get(laws)))
 
 
 def residuals(group: list[Points], parameters: np.ndarray, objective: Objective) -> list[np.ndarray]:
@@ -104,12 +110,12 @@ def parameters_of(law: OptimalLaw, i: int, group: list[Points]) -> np.ndarray:
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=NAMES)
 def test_never_above_the_best_of_many_starts(objective: Objective) -> None:
-    groups = [[series(seed)] for seed in range(8)]
+    groups = [[series(seed)] for seed in range(6)]
     laws = fit(groups, objective)
     for i, group in enumerate(groups):
         assert laws.status[i, 0] in (Status.FITTED, Status.BOUND_HIT)
         assert laws.score[i, 0] == pytest.approx(value(group, parameters_of(laws, i, group), objective), rel=TRUTH)
-        assert laws.score[i, 0] <= many_starts(group, objective, 12) * (1 + SUM_OF_SQUARES)
+        assert laws.score[i, 0] <= many_starts(group, objective, 8) * (1 + SUM_OF_SQUARES)
         assert laws.status[i, 0] == Status.BOUND_HIT or abs(laws.gradient[i, 0]) < 1e-9
 
 
@@ -126,13 +132,14 @@ def test_a_shared_asymptote_is_never_above_the_best_of_many_starts(objective: Ob
 
 
 def test_squared_log_residuals_are_those_of_the_other_kernel() -> None:
-    groups = [[series(seed)] for seed in range(40)]
-    laws = fit(groups, Objective())
+    groups = [[series(seed)] for seed in range(BATCH)]
+    columns = np.zeros((3, BATCH, WIDTH))
     for i, ((C, L),) in enumerate(groups):
-        expected = fit_optimal_laws(np.log(C)[None], L[None], np.ones((1, len(C))), np.array([np.nan]))
-        assert laws.status[i, 0] == expected.status[0]
-        assert laws.score[i, 0] == pytest.approx(float(expected.score[0]), rel=REFERENCE, abs=1e-24)
-        np.testing.assert_allclose(laws.L_inf[i, 0], expected.L_inf[0], rtol=TRUTH, atol=1e-9)
+        columns[:, i, : len(C)] = np.log(C), L, np.ones(len(C))
+    laws, expected = fit(groups, Objective()), jax.device_get(fit_optimal_laws(*columns, np.full(BATCH, np.nan)))
+    np.testing.assert_array_equal(laws.status[:, 0], expected.status)
+    np.testing.assert_allclose(laws.score[:, 0], expected.score, rtol=REFERENCE, atol=1e-24)
+    np.testing.assert_allclose(laws.L_inf[:, 0], expected.L_inf, rtol=TRUTH, atol=1e-9)
 
 
 @pytest.mark.parametrize("residual", ["log", "loss"])
@@ -177,15 +184,15 @@ def test_recovers_noiseless_laws_that_share_their_asymptote(objective: Objective
 
 
 def test_one_outlier_moves_huber_little() -> None:
-    C = np.geomspace(1e18, 1e21, 10)
+    C = np.geomspace(1e18, 1e21, 8)
     L = 1.5 + 2.0 * (C / 1e20) ** -0.15
     L[4] += 0.2
     for residual in ("log", "loss"):
         huber, squared = (
-            fit_law(C, L, method="optimum", objective=Objective(f, residual)) for f in ("huber", "squared")
+            fit_law(C, L, method="optimum", objective=Objective(f, residual, 1e-5)) for f in ("huber", "squared")
         )
-        assert huber.L_inf == pytest.approx(1.5, rel=1e-2)
-        assert abs(squared.L_inf - 1.5) > 20 * abs(huber.L_inf - 1.5)
+        assert huber.L_inf == pytest.approx(1.5, rel=1e-3)
+        assert abs(squared.L_inf - 1.5) > 100 * abs(huber.L_inf - 1.5)
 
 
 # Properties
@@ -221,12 +228,12 @@ def test_moved_budgets_and_scaled_losses(objective: Objective) -> None:
 
 @pytest.mark.parametrize("objective", OBJECTIVES[1:], ids=NAMES[1:])
 def test_batch_padding_and_order_do_not_matter(objective: Objective) -> None:
-    groups = [[series(seed)] for seed in range(CHUNK + 2)]
+    groups = [[series(seed)] for seed in range(BATCH)]
     together = fit(groups, objective)
     reversed_points = fit([[(C[::-1], L[::-1])] for ((C, L),) in groups], objective, fill=-3.0)
     for name, left, right in zip(OptimalLaw._fields[:-2], together, reversed_points, strict=False):
         np.testing.assert_allclose(left, right, rtol=1e-6, atol=1e-9, err_msg=name)
-    for i in (0, CHUNK + 1):
+    for i in (0, BATCH - 1):
         alone = fit([groups[i]], objective)
         np.testing.assert_allclose(alone.score[0], together.score[i], rtol=10 * ROUNDING)
         np.testing.assert_allclose(alone.L_inf[0], together.L_inf[i], rtol=REFERENCE, atol=1e-12)

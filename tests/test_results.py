@@ -4,33 +4,64 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from html import escape
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import delphi_jax as dj
+from delphi_jax.answers import ANSWER_FIGURES
 from delphi_jax.fit.law import bootstrap_law, fit_law
-from delphi_jax.fit.stream import bootstrap_study
+from delphi_jax.io import load_study
+from delphi_jax.labels import ADAMH_SUITE, ANSWER_TITLES, LOSS
 from delphi_jax.results import CellFit, LawFit, Result, RichardsFit, StudyFit, SweepFit
 from delphi_jax.results.base import plain
 from delphi_jax.status import Status
 
-PARTS = (
-    "isoflop",
-    "held_out",
-    "seeds",
-    "overtraining",
-    "sweep",
-)
+DATA = Path(__file__).parents[1] / "data"
 
 
-def every_result(study: StudyFit) -> list[Result]:
-    parts = [getattr(study, name) for name in PARTS]
-    parts += [*study.laws.values(), *study.shared_laws.values(), *study.bootstraps.values(), *study.downstream]
-    parts += [*study.isoflop.parabolas, *study.sweep.cells, *(view.richards for view in study.downstream)]
-    parts += [bootstrap_study(law.compute, law.loss, draws=1e4, series=suite) for suite, law in study.laws.items()]
-    return [study, *parts]
+@pytest.fixture(scope="module")
+def results(bundled_fit: StudyFit) -> list[Result]:
+    """A result of every kind."""
+    study = load_study(DATA)
+    optima = {suite: bundled_fit.isoflop.optima(suite)[:2] for suite in bundled_fit.isoflop.suites}
+    answers = [
+        dj.allocate(study.runs, [1e21], draws=20),
+        dj.coverage_study(study.runs, bundled_fit.laws[ADAMH_SUITE], [1e21], studies=2, draws=20),
+        dj.downstream_intervals(study.evals, study.externals, draws=40),
+        dj.effective_speedup(optima, budgets=[1e21], draws=50),
+        dj.fit_study_surfaces(study.runs, at=[(1e9, 2e10)], draws=5),
+        dj.forecast_intervals(bundled_fit.isoflop, draws=20),
+        dj.law_study(optima, metric=LOSS),
+        dj.leave_future_out(optima),
+    ]
+    studies = [
+        dj.bootstrap_study(law.compute, law.loss, draws=1e4, series=name) for name, law in bundled_fit.laws.items()
+    ]
+    return [result for each in (bundled_fit, *studies, *answers) for result in parts_of(each)]
+
+
+def parts_of(value: Any) -> Iterator[Result]:
+    """Every result in ``value``, itself included."""
+    if isinstance(value, Result):
+        yield value
+    if dataclasses.is_dataclass(value):
+        value = [getattr(value, field.name) for field in dataclasses.fields(value)]
+    elif isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from parts_of(item)
+
+
+def kinds_of(kind: type) -> set[type]:
+    """Every kind of result that stands for itself."""
+    below = kind.__subclasses__()
+    return {kind}.union(*map(kinds_of, below)) if not below else set().union(*map(kinds_of, below))
 
 
 def numbers(value: Any) -> list[float]:
@@ -39,7 +70,7 @@ def numbers(value: Any) -> list[float]:
         return [np.nan] if value is None else []
     if isinstance(value, int | float | np.generic):
         return [float(value) if np.isfinite(value) else np.nan]
-    if isinstance(value, np.ndarray) and value.dtype == object:
+    if isinstance(value, np.ndarray) and value.dtype.kind in "Ob":
         return []
     if isinstance(value, np.ndarray):
         return [float(item) if np.isfinite(item) else np.nan for item in value.ravel()]
@@ -50,21 +81,33 @@ def numbers(value: Any) -> list[float]:
     return [number for field in dataclasses.fields(value) for number in numbers(getattr(value, field.name))]
 
 
-def test_every_kind_of_result_is_here(bundled_fit: StudyFit) -> None:
-    kinds = {type(result) for result in every_result(bundled_fit)}
-    assert kinds == set(Result.__subclasses__())
-    assert len(kinds) == 13
+def test_every_kind_of_result_is_here(results: list[Result]) -> None:
+    kinds = {type(result) for result in results}
+    assert kinds == kinds_of(Result)
+    assert len(kinds) > 25
 
 
-def test_results_are_frozen(bundled_fit: StudyFit) -> None:
-    for result in every_result(bundled_fit):
+def test_every_kind_with_figures_draws_them(results: list[Result]) -> None:
+    kinds = {type(result): result for result in results}
+    assert set(ANSWER_FIGURES) <= set(kinds)
+    names = [name for figures in ANSWER_FIGURES.values() for name in figures]
+    assert sorted(names) == sorted([*ANSWER_TITLES, *(f"{name}-mobile" for name in ANSWER_TITLES)])
+    for kind in ANSWER_FIGURES:
+        drawing = dj.draw_answer(kinds[kind])
+        assert list(drawing.documents) == list(ANSWER_FIGURES[kind]), drawing.failed | drawing.undrawn
+    with pytest.raises(ValueError, match="LawFit has no figures, these have some: AllocationFit"):
+        dj.draw_answer(kinds[LawFit])
+
+
+def test_results_are_frozen(results: list[Result]) -> None:
+    for result in results:
         for field in dataclasses.fields(result)[:2]:
             with pytest.raises(dataclasses.FrozenInstanceError):
                 setattr(result, field.name, None)
 
 
-def test_results_print_as_their_rows(bundled_fit: StudyFit) -> None:
-    for result in every_result(bundled_fit):
+def test_results_print_as_their_rows(results: list[Result]) -> None:
+    for result in results:
         rows = result.rows()
         assert rows
         text, html = repr(result), result._repr_html_()
@@ -72,13 +115,13 @@ def test_results_print_as_their_rows(bundled_fit: StudyFit) -> None:
         assert html.count("<tr") == len(rows) + 1
         for column in rows[0]:
             assert column in text
-            assert column.replace("&", "&amp;") in html
+            assert escape(column, quote=False) in html
         # One header under the name, then a line per row.
         assert len(text.splitlines()) == len(rows) + 2
 
 
-def test_frames_hold_the_rows(bundled_fit: StudyFit) -> None:
-    for result in every_result(bundled_fit):
+def test_frames_hold_the_rows(results: list[Result]) -> None:
+    for result in results:
         frame, rows = result.to_frame(), result.rows()
         assert list(frame.columns) == list(rows[0])
         assert len(frame) == len(rows)
@@ -88,11 +131,11 @@ def test_frames_hold_the_rows(bundled_fit: StudyFit) -> None:
                 assert same, column
 
 
-def test_json_round_trips_every_number(bundled_fit: StudyFit) -> None:
+def test_json_round_trips_every_number(results: list[Result], bundled_fit: StudyFit) -> None:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    for result in every_result(bundled_fit):
+    for result in results:
         document = json.loads(result.to_json(), parse_constant=refuse)
         assert list(document) == [field.name for field in dataclasses.fields(result)]
         if type(result) is not StudyFit:
@@ -161,6 +204,15 @@ def test_every_status_has_words_and_a_remedy() -> None:
         Status.NO_DATA,
         Status.NOT_REACHED,
         Status.NO_CURVE,
+        Status.ASYMPTOTE_ABOVE_LOSS,
+        Status.LOSS_DOES_NOT_FALL,
+        Status.NOT_PINNED,
+        Status.BEYOND_DRAWS,
+        Status.NO_SHARED_BUDGET,
+        Status.NO_SPREAD,
+        Status.NO_OPTIMUM,
+        Status.ONE_LINE,
+        Status.TOO_FEW_WITHIN_DELTA,
     }
 
 

@@ -23,7 +23,7 @@ from delphi_jax.commands.options import (
     natural,
     positive,
 )
-from delphi_jax.commands.printing import print_json, print_list, print_reading, print_rows
+from delphi_jax.commands.printing import print_json, print_list, print_reading, print_rows, progress_bar
 from delphi_jax.commands.reading import cache_folder, keep_compiled_programs, load, suites_with_law
 from delphi_jax.labels import BOOTSTRAP_METHODS
 from delphi_jax.status import InputError
@@ -233,19 +233,14 @@ def _draw_progress(suite: str, shown: bool) -> Iterator[Callable[[int, int], Non
     if not shown:
         yield None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = None
+    with progress_bar(suite, "draws") as show:
+        begun = False
 
         def report(done: int, total: int) -> None:
-            nonlocal task
-            if task is None:
-                if done:
-                    print(f"delphi-jax: {suite}: {done} of {total} draws were made before", file=sys.stderr)
-                task = bar.add_task(f"{suite}, {total:.3g} draws", total=total, completed=done)
-            bar.update(task, completed=done)
+            nonlocal begun
+            if done and not begun:
+                print(f"delphi-jax: {suite}: {done} of {total} draws were made before", file=sys.stderr)
+            begun = True
+            show(done, total)
 
         yield report

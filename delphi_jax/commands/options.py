@@ -19,12 +19,14 @@ __all__ = [
     "add_formats",
     "add_input",
     "add_json",
+    "add_level",
     "add_runs",
     "add_suites",
     "add_targets",
     "budget",
     "natural",
     "positive",
+    "quantity",
 ]
 
 OK, BAD_INPUT, BAD_USAGE = 0, 1, 2
@@ -52,10 +54,14 @@ def _whole(text: str, least: int) -> int:
 
 
 def budget(text: str) -> float:
+    return quantity(text, "a positive number of FLOPs")
+
+
+def quantity(text: str, what: str = "a positive number") -> float:
     with contextlib.suppress(ValueError):
         if 0 < float(text) < float("inf"):
             return float(text)
-    raise argparse.ArgumentTypeError(f"expected a positive number of FLOPs, got {text!r}")
+    raise argparse.ArgumentTypeError(f"expected {what}, got {text!r}")
 
 
 def add_input(parser: argparse.ArgumentParser) -> None:
@@ -97,6 +103,18 @@ def add_targets(parser: argparse.ArgumentParser, default: str = "1e21 1e22 1e23"
 
 def add_json(parser: argparse.ArgumentParser, what: str = "print one JSON object, every array included") -> None:
     parser.add_argument("--json", action="store_true", help=what)
+
+
+def add_level(parser: argparse.ArgumentParser, what: str) -> None:
+    """``what`` says what the level is of."""
+    parser.add_argument("--level", type=_share, default=0.95, metavar="P", help=f"{what} (default: 0.95)")
+
+
+def _share(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"expected a share between 0 and 1, such as 0.95, got {text!r}")
 
 
 def add_formats(parser: argparse.ArgumentParser) -> None:

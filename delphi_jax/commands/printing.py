@@ -7,7 +7,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ __all__ = [
     "print_rows",
     "print_writing",
     "progress",
+    "progress_bar",
     "some",
     "write_answer",
 ]
@@ -50,6 +51,28 @@ def progress(what: str) -> Iterator[None]:
 
     with Console(stderr=True).status(what):
         yield
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar of ``unit`` on a terminal's standard error, moved by calls with (done, total); nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = None
+
+        def report(done: int, total: int) -> None:
+            nonlocal task
+            if task is None:
+                task = bar.add_task(f"{what}, {total:,} {unit}", total=total, completed=done)
+            bar.update(task, completed=done)
+
+        yield report
 
 
 def print_json(args: argparse.Namespace, numbers: dict[str, Any], notices: Sequence[str]) -> None:
@@ -84,13 +107,14 @@ def print_provenance(folders: Sequence[Path]) -> None:
             print(f"Simulated data: no number in {folder} was measured, nothing here says anything of real models.")
 
 
-def print_writing(drawing: Drawing, report: WriteReport, out: Path, started: float) -> bool:
+def print_writing(drawing: Drawing, report: WriteReport, out: Path, started: float, stream: Any = None) -> bool:
     """What was drawn and written since ``started`` (time.perf_counter), and what not; whether nothing failed."""
-    print_list("Not drawn", [f"{name}: {reason}" for name, reason in drawing.undrawn.items()])
+    print_list("Not drawn", [f"{name}: {reason}" for name, reason in drawing.undrawn.items()], stream)
     failures = [f"{name}: {reason}" for name, reason in drawing.failed.items()]
     failures += [f"{miss.figure}.{miss.format}: {miss.reason}" for miss in report.unwritten]
     print_list("Failed", failures, sys.stderr)
-    print(f"Wrote {count(len(report.written), 'file')} to {out} in {time.perf_counter() - started:.1f} s")
+    seconds = time.perf_counter() - started
+    print(f"Wrote {count(len(report.written), 'file')} to {out} in {seconds:.1f} s", file=stream or sys.stdout)
     return not failures
 
 
@@ -106,7 +130,9 @@ def write_answer(args: argparse.Namespace, result: Result) -> int:
 
     drawing = draw_answer(result)
     report = write_figures(drawing.documents, args.out, list(dict.fromkeys(args.format or ["json"])))
-    return OK if print_writing(drawing, report, args.out, started) and report.written else BAD_INPUT
+    # Standard output holds the one JSON object, where that is asked for.
+    whole = print_writing(drawing, report, args.out, started, sys.stderr if args.json else None)
+    return OK if whole and report.written else BAD_INPUT
 
 
 def print_list(title: str, lines: Sequence[str], stream: Any = None) -> None:

@@ -438,7 +438,7 @@ def _fit_shared_losses(groups: Groups, criterion: Criterion) -> Found:
         scores=each.scores,
         slope=each.slope,
         fall=jnp.exp(each.log_height) / largest,
-        on_bound=at_zero | jnp.any(each.on_bound, axis=0),
+        on_bound=at_zero | jnp.any(each.on_bound & jnp.any(points.share > 0, axis=0), axis=0),
         converged=found.converged & jnp.all(each.converged, axis=0),
         place=L_inf,
         places=place,
