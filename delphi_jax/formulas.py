@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "FLOPS_PER_PARAM_TOKEN",
     "compute_multiplier",
     "law_loss",
     "law_loss_at_log",
@@ -25,6 +26,9 @@ __all__ = [
 ]
 
 Array = Any
+
+FLOPS_PER_PARAM_TOKEN = 6.0
+"""Compute of training is about 6*N*D FLOPs (Kaplan et al. 2020): two forwards, four backwards."""
 
 
 def parabola(x: Array, a: Array, b: Array, c: Array) -> Array:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
+from delphi_jax.fit.law import fit_law, fit_laws, fit_shared_laws
 from delphi_jax.kernels.optimum import CHUNK, OptimalLaw, fit_optimal_laws
 from delphi_jax.kernels.power_law import fit_free_laws
+from delphi_jax.labels import LOSS
+from delphi_jax.results.law import Objective, PinnedAsymptote
 from delphi_jax.status import Status
 from tests.tolerances import DIFFERENCE, REFERENCE, ROUNDING, TRUTH, score_allowance
 
@@ -72,11 +80,15 @@ def brute_force(points: Points) -> tuple[float, float]:
     return best
 
 
+HARD = (853, 976, 4062, 4210, 7239, 16478, 26438, 34694)
+"""Seeds whose best minimum is the second deepest by the looks of it, or lies beside a maximum between two places."""
+
+
 # Against independent optima
 
 
 def test_no_optimum_is_missed() -> None:
-    many = [series(seed) for seed in range(600)]
+    many = [series(seed) for seed in (*range(250), *HARD)]
     laws = fit(many)
     for i, points in enumerate(many):
         status = Status(laws.status[i])
@@ -90,12 +102,12 @@ def test_no_optimum_is_missed() -> None:
         assert status in (Status.FITTED, Status.BOUND_HIT)
         assert laws.score[i] <= score + score_allowance(score)
     counts = np.bincount(laws.status, minlength=len(Status))
-    assert min(counts[[Status.FITTED, Status.BOUND_HIT, Status.LOSS_DOES_NOT_FALL, Status.TOO_FEW_POINTS]]) > 5
+    assert min(counts[[Status.FITTED, Status.BOUND_HIT, Status.LOSS_DOES_NOT_FALL, Status.TOO_FEW_POINTS]]) > 3
 
 
 def test_optima_are_stationary_or_on_a_bound() -> None:
     """By central differences of the independent profile, and by the kernel's own word."""
-    many = [series(seed) for seed in range(600)]
+    many = [series(seed) for seed in range(250)]
     laws = fit(many)
     step = 1e-4
     for i in np.flatnonzero(laws.status == Status.FITTED):
@@ -249,3 +261,86 @@ def test_an_asymptote_next_to_the_smallest_loss_is_found() -> None:
     for d, L_inf in zip((1e-2, 1e-4), laws.L_inf, strict=True):
         assert 2 - L_inf == pytest.approx(d**2 / (0.5 - 2 * d), rel=1e-6)
     assert set(laws.status) == {Status.FITTED}
+
+
+# Through the library
+
+
+def test_the_optimum_is_never_above_the_reference(golden_numbers: dict[str, Any]) -> None:
+    rows = golden_numbers["optima"]
+    for suite in golden_numbers["quantizers"]:
+        C, L = (np.array([row[key] for row in rows if row["quantizer"] == suite]) for key in ("C_flops", "loss_star"))
+        expected = golden_numbers["asymptotic_per_suite_ngrid400"][suite]
+        law = fit_law(C, L, method="optimum", metric=LOSS)
+        assert law.score <= expected["sse_log"]
+        assert law.L_inf == pytest.approx(expected["L_inf"], abs=0.95 * L.min() / 399)
+        assert (law.method, law.objective, law.metric, law.n_grid) == ("optimum", Objective(), LOSS, 0)
+        at_law = at((np.log(C), L, np.ones(len(C))), L.min() - law.L_inf)[0][0]
+        assert law.score == pytest.approx(at_law, rel=REFERENCE)
+
+
+def test_grid_and_optimum_say_what_they_are() -> None:
+    C, L = np.geomspace(1e18, 1e21, 5), np.array([3.0, 2.6, 2.35, 2.2, 2.1])
+    grid, optimum = (fit_law(C, L, method=method).rows()[0] for method in ("grid", "optimum"))
+    assert "objective" not in grid and grid["mean squared log residual"] >= optimum["score"]
+    assert (optimum["method"], optimum["objective"]) == ("optimum", "squared error of log(L - L_inf)")
+    huber = fit_law(C, L, method="optimum", objective=Objective("huber", "loss"))
+    assert huber.rows()[0]["objective"] == "Huber(0.001) of the loss"
+    assert json.loads(huber.to_json())["objective"] == {"loss_function": "huber", "residual": "loss", "delta": 1e-3}
+    shared = fit_shared_laws({"one": (C, L), "other": (C, L + 0.2)}, method="optimum")
+    assert {law.asymptote for law in shared.values()} == {"shared"}
+    assert shared["one"].L_inf == shared["other"].L_inf
+
+
+def test_a_pinned_asymptote_belongs_to_its_metric() -> None:
+    C, L = np.geomspace(1e18, 1e21, 5), np.array([3.0, 2.6, 2.35, 2.2, 2.1])
+    pinned = PinnedAsymptote(1.6, LOSS)
+    for method in ("grid", "optimum"):
+        assert fit_law(C, L, L_inf=pinned, metric=LOSS, method=method).L_inf == 1.6
+        with pytest.raises(ValueError, match=f"1.6 belongs to '{LOSS}', the series to 'bits per byte'"):
+            fit_law(C, L, L_inf=pinned, metric="bits per byte", method=method)
+        with pytest.raises(ValueError, match="an unnamed metric"):
+            fit_laws({"one": (C, L)}, L_inf=pinned, method=method)
+    laws = fit_laws({"one": (C, L), "other": (C, L + 1)}, L_inf=pinned, metric=LOSS, method="optimum")
+    assert {law.L_inf for law in laws.values()} == {1.6}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "newton"}, "method must be 'grid' or 'optimum', got 'newton'"),
+        ({"objective": Objective("huber")}, "the grid is for the squared error"),
+        ({"method": "optimum", "n_grid": 100}, "n_grid is of the grid"),
+        ({"method": "optimum", "L_inf": np.nan}, "must be a finite number, got nan"),
+    ],
+)
+def test_refuses_what_does_not_go_together(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fit_law([1e18, 1e19, 1e20], [3.0, 2.5, 2.2], **settings)
+
+
+def test_refuses_objectives_and_asymptotes_that_are_none() -> None:
+    for wrong, message in (
+        ({"loss_function": "cauchy"}, "loss_function must be one of squared, huber, got 'cauchy'"),
+        ({"residual": "ratio"}, "residual must be one of log, loss"),
+        ({"delta": 0.0}, "delta must be a finite positive number, got 0.0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Objective(**wrong)
+    for value, metric, message in ((-1.0, LOSS, "at least 0, got -1.0"), (np.nan, LOSS, "got nan"), (1.0, "", "which")):
+        with pytest.raises(ValueError, match=message):
+            PinnedAsymptote(value, metric)
+
+
+def test_public_measurements(real_dir: Path) -> None:
+    """The optimum of every published IsoFLOP sweep, against the grid and brute force."""
+    with (real_dir / "isoflops.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["outlier"] == "False"]
+    for experiment in {row["experiment"] for row in rows}:
+        own = [row for row in rows if row["experiment"] == experiment]
+        budgets = sorted({float(row["budget"]) for row in own})
+        lowest = [min(float(row["loss"]) for row in own if float(row["budget"]) == budget) for budget in budgets]
+        law, grid = (fit_law(budgets, lowest, method=method) for method in ("optimum", "grid"))
+        assert law.fitted and law.score <= grid.score * (1 + ROUNDING)
+        expected, _ = brute_force((np.log(budgets), np.array(lowest), np.ones(len(budgets))))
+        assert law.score <= expected + score_allowance(expected)

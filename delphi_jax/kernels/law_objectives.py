@@ -32,6 +32,7 @@ from delphi_jax.status import Status
 __all__ = [
     "N_PLACES",
     "Criterion",
+    "Found",
     "Groups",
     "Line",
     "Place",
@@ -348,6 +349,8 @@ class Found(NamedTuple):
     """[L]"""
     place: jax.Array
     """[L] of the optimum in the search."""
+    line: Line | None
+    """There; not kept where losses share their asymptote."""
     places: Callable[[jax.Array | int], jax.Array]
     """The coarse places of the search, [L] each."""
 
@@ -387,6 +390,7 @@ def _fit_logs(groups: Groups, criterion: Criterion) -> Found:
         on_bound=free & (at_zero | (u <= closest)),
         converged=found.converged,
         place=u,
+        line=at.line,
         places=place,
     )
 
@@ -410,6 +414,7 @@ def _fit_losses(groups: Groups, criterion: Criterion) -> Found:
         on_bound=(free & (L_inf <= _AT_ZERO * groups.smallest)) | (found.place >= places(N_PLACES - 1)),
         converged=found.converged,
         place=found.place,
+        line=at.line,
         places=places,
     )
 
@@ -441,6 +446,7 @@ def _fit_shared_losses(groups: Groups, criterion: Criterion) -> Found:
         on_bound=at_zero | jnp.any(each.on_bound & jnp.any(points.share > 0, axis=0), axis=0),
         converged=found.converged & jnp.all(each.converged, axis=0),
         place=L_inf,
+        line=None,
         places=place,
     )
 
