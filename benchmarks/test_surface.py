@@ -1,7 +1,7 @@
-"""Bootstrap refits of the loss surface against SciPy and Optimistix. Nothing is asserted of times.
+"""Bootstrap of the loss surface against what one would otherwise reach for. Nothing is asserted of times.
 
-On the public Marin nemotron runs where they lie beside the repository, else on the bundled, simulated study's. Every
-refit by others starts at the fit of all runs, as one would do it; N and D are in units of 1e6 and 1e9.
+The runs are the 88 of the Marin project's nemotron sweep, outliers kept, where they are beside the repository, else 88
+simulated ones of the same shape; the size of each benchmark says which.
 """
 
 from __future__ import annotations
@@ -9,169 +9,172 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import curve_fit, least_squares
 
 from benchmarks.measure import worse
-from delphi_jax.fit.law import resampling_indices
 from delphi_jax.fit.surface import bootstrap_surface, fit_surface
-from delphi_jax.io import load_study
-from delphi_jax.labels import ADAMH_SUITE
 from delphi_jax.results.surface import SurfaceFit, SurfaceObjective
-from delphi_jax.tables import fit_runs
 
-# SciPy warns where no covariance can be estimated.
+# curve_fit warns where no covariance can be estimated.
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-ROOT = Path(__file__).resolve().parents[1]
-NEMOTRON = ROOT.parent / "shared" / "real" / "isoflops.csv", "marin_202603__nemotron__llama_2"
-DELTA = 1e-3
-DRAWS = 1000
-UNITS = np.array([1e6, 1e9])
 
 Compare = Callable[..., tuple[Any, Any]]
 Floats = np.ndarray
 
-
-def _runs() -> tuple[str, Floats]:
-    """(name, [n, 3] params, tokens, loss), outliers included."""
-    path, experiment = NEMOTRON
-    if path.is_file():
-        with path.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["experiment"] == experiment]
-        return "Marin nemotron", np.array([[float(row[key]) for key in ("params", "tokens", "loss")] for row in rows])
-    used, _ = fit_runs(load_study(ROOT / "data", tables={"runs"}).runs)
-    group = used.where(used.suite == ADAMH_SUITE)
-    return "simulated", np.stack([group.params, group.tokens, group.loss], axis=1)
+REAL = Path(__file__).resolve().parents[2] / "shared" / "real" / "isoflops.csv"
+NEMOTRON = "marin_202603__nemotron__llama_2"
+DRAWS = 1000
+SQUARED, HUBER = SurfaceObjective("squared"), SurfaceObjective("huber")
 
 
-def _start(point: SurfaceFit) -> Floats:
-    """E, log A, log B, a, b in the benchmark's units."""
-    scaled = np.log([point.A, point.B]) - np.array([point.a, point.b]) * np.log(UNITS)
-    return np.array([point.E, *scaled, point.a, point.b])
+class Problem(NamedTuple):
+    """One series, its resamples, and what a peer starts from: N and D in units of their geometric means."""
+
+    source: str
+    runs: tuple[Floats, Floats, Floats]
+    indices: Floats
+    """[DRAWS, n]"""
+
+    def scaled(self) -> tuple[Floats, Floats]:
+        return tuple(np.log(column) - np.mean(np.log(column)) for column in self.runs[:2])
+
+    def start(self, fit: SurfaceFit) -> Floats:
+        """The estimate's coefficients for the scaled N and D."""
+        centers = [np.mean(np.log(column)) for column in self.runs[:2]]
+        return np.array([fit.E, fit.A * np.exp(-fit.a * centers[0]), fit.B * np.exp(-fit.b * centers[1]), fit.a, fit.b])
 
 
-def _model(x: Floats, E: float, log_A: float, log_B: float, a: float, b: float) -> Floats:
-    return E + np.exp(log_A - a * x[0]) + np.exp(log_B - b * x[1])
+@pytest.fixture(scope="module")
+def problem() -> Problem:
+    if REAL.is_file():
+        with REAL.open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["experiment"] == NEMOTRON]
+        runs = tuple(np.array([float(row[column]) for row in rows]) for column in ("params", "tokens", "loss"))
+        source = "Marin nemotron runs"
+    else:
+        rng = np.random.default_rng(0)
+        params = np.tile(np.geomspace(1.6e8, 1.2e10, 22), 4)
+        tokens = np.repeat(np.geomspace(3e18, 3e20, 4), 22) / (6 * params) * rng.lognormal(0, 0.05, 88)
+        loss = 2.5 + 2.5e5 / params**0.67 + 3700 / tokens**0.4 + rng.normal(0, 0.025, 88)
+        runs, source = (params, tokens, loss), "simulated runs"
+    n = len(runs[2])
+    return Problem(source, runs, np.random.default_rng(0).integers(0, n, (DRAWS, n)))
 
 
-def _huber(residual: Floats) -> Floats:
-    size = np.abs(residual)
-    return np.where(size <= DELTA, size**2 / 2, DELTA * (size - DELTA / 2))
+def predict(logs: tuple[Floats, Floats], theta: Any) -> Any:
+    xp = jnp if isinstance(theta, jax.Array) else np
+    E, A, B, a, b = theta
+    return E + A * xp.exp(-a * logs[0]) + B * xp.exp(-b * logs[1])
 
 
-def _curve_fit(x: Floats, loss: Floats, start: Floats) -> float:
-    """Mean squared error, NaN where it fails."""
-    try:
-        theta, _ = curve_fit(_model, x, loss, p0=start)
-    except RuntimeError:
-        return float("nan")
-    return float(np.mean((loss - _model(x, *theta)) ** 2))
+def mean_loss(problem: Problem, theta: Floats, objective: SurfaceObjective, n: int) -> Floats:
+    """The objective [n] of the first draws at coefficients [n, 5] for the scaled N and D."""
+    logs, loss = problem.scaled(), problem.runs[2]
+    size = np.abs(loss - np.array([predict(logs, row) for row in theta]))
+    linear = objective.delta * (size - objective.delta / 2)
+    values = size**2 if objective is SQUARED else np.where(size <= objective.delta, size**2 / 2, linear)
+    return np.array([np.mean(row[rows]) for row, rows in zip(values, problem.indices[:n], strict=True)])
 
 
-def _least_squares(x: Floats, loss: Floats, start: Floats) -> float:
-    """Mean Huber function, NaN where it fails."""
-    found = least_squares(
-        lambda theta: _model(x, *theta) - loss,
-        start,
-        loss="huber",
-        f_scale=DELTA,
-        xtol=1e-15,
-        ftol=1e-15,
-        gtol=1e-15,
-        max_nfev=1000,
-    )
-    return float(np.mean(_huber(found.fun))) if found.status >= 0 else float("nan")
+def by_curve_fit(problem: Problem, start: Floats, n: int) -> Floats:
+    logs, loss = problem.scaled(), problem.runs[2]
+
+    def of_draw(rows: Floats) -> Floats:
+        drawn = tuple(log[rows] for log in logs)
+        try:
+            return curve_fit(lambda logs, *theta: predict(logs, theta), drawn, loss[rows], start, maxfev=5000)[0]
+        except RuntimeError:
+            return np.full(5, np.nan)
+
+    return np.array([of_draw(rows) for rows in problem.indices[:n]])
 
 
-@pytest.mark.parametrize(
-    ("function", "refit", "n_plain", "target"),
-    [("squared", _curve_fit, DRAWS, 8), ("huber", _least_squares, 5, 100)],
-    ids=["squared", "huber"],
-)
-def test_surface_bootstrap(
+def by_least_squares(problem: Problem, start: Floats, n: int) -> Floats:
+    logs, loss = problem.scaled(), problem.runs[2]
+
+    def of_draw(rows: Floats) -> Floats:
+        drawn, target = tuple(log[rows] for log in logs), loss[rows]
+        settings = {"loss": "huber", "f_scale": HUBER.delta, "max_nfev": 2000, "ftol": 1e-12, "xtol": 1e-12}
+        return least_squares(lambda theta: target - predict(drawn, theta), start, gtol=1e-12, **settings).x
+
+    return np.array([of_draw(rows) for rows in problem.indices[:n]])
+
+
+def bfgs(problem: Problem) -> Callable[[Floats], Floats]:
+    """All draws at once by Optimistix' BFGS under vmap, compiled once; its caller has switched 64 bits on."""
+    optimistix = pytest.importorskip("optimistix", reason="optimistix is not installed")
+    logs, loss = (jnp.asarray(values) for values in (problem.scaled(), problem.runs[2]))
+    n = len(problem.runs[2])
+    counts = jnp.asarray(np.array([np.bincount(rows, minlength=n) for rows in problem.indices]) / n)
+
+    def value(theta: jax.Array, weight: jax.Array) -> jax.Array:
+        size = jnp.abs(loss - predict(logs, theta)) / HUBER.delta
+        return jnp.sum(weight * jnp.where(size <= 1, size**2 / 2, size - 0.5))
+
+    def solve(weight: jax.Array, start: jax.Array) -> jax.Array:
+        solver = optimistix.BFGS(rtol=1e-10, atol=1e-10)
+        return optimistix.minimise(value, solver, start, args=weight, max_steps=2000, throw=False).value
+
+    solve_all = jax.jit(jax.vmap(solve, in_axes=(0, None)))
+    return lambda start: np.asarray(solve_all(counts, jnp.asarray(start)))
+
+
+def measure(
     compare: Compare,
     benchmark: Any,
-    function: str,
-    refit: Callable[[Floats, Floats, Floats], float],
-    n_plain: int,
+    problem: Problem,
+    objective: SurfaceObjective,
+    name: str,
+    peer: Callable[[Floats], Floats],
     target: float,
+    n: int,
 ) -> None:
-    name, runs = _runs()
-    params, tokens, loss = runs.T
-    objective = SurfaceObjective(function, "loss", DELTA)
-    indices = resampling_indices(len(loss), DRAWS, seed=0)
-    x = np.log(runs[:, :2] / UNITS).T
-    start = _start(fit_surface(params, tokens, loss, objective=objective))
+    """Time the bootstrap against ``peer``, which maps a start to coefficients [n, 5] of the first ``n`` draws."""
+    start = problem.start(fit_surface(*problem.runs, objective=objective))
     found, plain = compare(
-        f"surface bootstrap, {function}, against {'curve_fit' if function == 'squared' else 'least_squares'}",
-        lambda: bootstrap_surface(params, tokens, loss, objective=objective, indices=indices).value,
-        lambda: [refit(x[:, draw], loss[draw], start) for draw in indices[:n_plain]],
-        size=f"{DRAWS} resamples of {len(loss)} runs ({name})",
+        name,
+        lambda: bootstrap_surface(*problem.runs, objective=objective, indices=problem.indices),
+        lambda: peer(start),
+        size=f"{DRAWS} draws of {len(problem.runs[2])} {problem.source}, {objective.label}",
+        share=n / DRAWS,
         target=target,
-        share=n_plain / DRAWS,
         kind="peer",
     )
-    _record(benchmark, np.asarray(found), np.array(plain))
-
-
-def test_surface_bootstrap_by_optimistix(compare: Compare, benchmark: Any) -> None:
-    optimistix = pytest.importorskip("optimistix", reason="optimistix is not installed")
-    name, runs = _runs()
-    params, tokens, loss = runs.T
-    objective = SurfaceObjective("huber", "loss", DELTA)
-    indices = resampling_indices(len(loss), DRAWS, seed=0)
-    x = np.log(runs[:, :2] / UNITS).T
-    start = _start(fit_surface(params, tokens, loss, objective=objective))
-    solver = optimistix.BFGS(rtol=1e-10, atol=1e-10)
-
-    def mean_huber(theta: jax.Array, counts: jax.Array) -> jax.Array:
-        E, log_A, log_B, a, b = theta
-        residual = loss - E - jax.numpy.exp(log_A - a * x[0]) - jax.numpy.exp(log_B - b * x[1])
-        size = jax.numpy.abs(residual)
-        value = jax.numpy.where(size <= DELTA, size**2 / 2, DELTA * (size - DELTA / 2))
-        # In units in which the solver's tolerances mean something.
-        return jax.numpy.sum(counts * value) / (len(loss) * DELTA**2)
-
-    @jax.jit
-    @jax.vmap
-    def solve(counts: jax.Array) -> jax.Array:
-        found = optimistix.minimise(mean_huber, solver, start, args=counts, max_steps=1000, throw=False)
-        return mean_huber(found.value, counts) * DELTA**2
-
-    counts = np.array([np.bincount(draw, minlength=len(loss)) for draw in indices], dtype=float)
-
-    def plain() -> Floats:
-        with jax.enable_x64(True):
-            return np.asarray(solve(counts))
-
-    found, values = compare(
-        "surface bootstrap, huber, against Optimistix BFGS under vmap",
-        lambda: bootstrap_surface(params, tokens, loss, objective=objective, indices=indices).value,
-        plain,
-        size=f"{DRAWS} resamples of {len(loss)} runs ({name})",
-        target=3,
-        kind="peer",
-    )
-    _record(benchmark, np.asarray(found), np.asarray(values))
-
-
-def _record(benchmark: Any, found: Floats, plain: Floats) -> None:
-    ours = found[: len(plain)]
-    both = np.isfinite(ours) & np.isfinite(plain)
-    ours, peer = ours[both], plain[both]
+    ours, theirs = found.value[:n], mean_loss(problem, plain, objective, n)
+    both = np.isfinite(ours) & np.isfinite(theirs)
     benchmark.extra_info.update(
-        worse=worse(ours, peer),
-        largest_excess=float(np.max(ours / peer - 1, initial=0.0)),
-        peer_worse=worse(peer, ours),
-        peer_largest_excess=float(np.max(peer / ours - 1, initial=0.0)),
-        objective=float(ours.sum()),
-        peer_objective=float(peer.sum()),
+        worse=worse(ours[both], theirs[both]),
+        largest_excess=float(np.max(ours[both] / theirs[both] - 1, initial=0.0)),
+        peer_worse=worse(theirs[both], ours[both]),
+        peer_largest_excess=float(np.max(theirs[both] / ours[both] - 1, initial=0.0)),
+        objective=float(np.mean(found.value[found.used])),
         compared=int(both.sum()),
-        failures=int(np.sum(~np.isfinite(found))),
-        peer_failures=int(np.sum(~np.isfinite(plain))),
+        failures=int(np.sum(~found.used)),
+        peer_failures=int(np.sum(~np.isfinite(theirs))),
     )
+
+
+def test_squared(compare: Compare, benchmark: Any, problem: Problem) -> None:
+    n = 100
+    name = "surface bootstrap against curve_fit from the point estimate"
+    measure(compare, benchmark, problem, SQUARED, name, lambda start: by_curve_fit(problem, start, n), 8, n)
+
+
+def test_huber(compare: Compare, benchmark: Any, problem: Problem) -> None:
+    n = 4
+    name = "surface bootstrap against least_squares from the point estimate"
+    measure(compare, benchmark, problem, HUBER, name, lambda start: by_least_squares(problem, start, n), 100, n)
+
+
+def test_huber_vmapped(compare: Compare, benchmark: Any, problem: Problem) -> None:
+    name = "surface bootstrap against Optimistix' BFGS under vmap"
+    with jax.enable_x64(True):
+        peer = bfgs(problem)
+        peer(problem.start(fit_surface(*problem.runs, objective=HUBER)))
+        measure(compare, benchmark, problem, HUBER, name, peer, 3, DRAWS)
