@@ -1,11 +1,14 @@
 """The public names of the package, and where each lives: read by type checkers and by the package itself."""
 
+from .answers import draw_answer as draw_answer
 from .draw import FIGURES as FIGURES
 from .draw import Drawing as Drawing
 from .draw import draw_figures as draw_figures
 from .export import document_json as document_json
 from .export import to_plotly as to_plotly
 from .export import write_figures as write_figures
+from .fit.allocation import allocate as allocate
+from .fit.coverage import coverage_study as coverage_study
 from .fit.downstream import (
     RichardsProblem as RichardsProblem,
 )
@@ -17,6 +20,14 @@ from .fit.downstream import (
 )
 from .fit.downstream import (
     fit_richards_curves as fit_richards_curves,
+)
+from .fit.downstream_intervals import downstream_intervals as downstream_intervals
+from .fit.forecasts import forecast_intervals as forecast_intervals
+from .fit.intervals import (
+    StudyBatch as StudyBatch,
+)
+from .fit.intervals import (
+    study_intervals as study_intervals,
 )
 from .fit.isoflop import fit_isoflop as fit_isoflop
 from .fit.law import (
@@ -34,12 +45,20 @@ from .fit.law import (
 from .fit.law import (
     resampling_indices as resampling_indices,
 )
+from .fit.law_intervals import law_study as law_study
+from .fit.law_intervals import profile_intervals as profile_intervals
 from .fit.overtraining import fit_overtraining as fit_overtraining
+from .fit.speedup import effective_speedup as effective_speedup
 from .fit.stream import bootstrap_study as bootstrap_study
 from .fit.study import fit_held_out as fit_held_out
 from .fit.study import fit_seeds as fit_seeds
 from .fit.study import fit_study as fit_study
+from .fit.surface import bootstrap_surface as bootstrap_surface
+from .fit.surface import fit_surface as fit_surface
+from .fit.surface import fit_surfaces as fit_surfaces
+from .fit.surface_study import fit_study_surfaces as fit_study_surfaces
 from .fit.sweep import fit_sweep as fit_sweep
+from .fit.validation import leave_future_out as leave_future_out
 from .io import load_study as load_study
 from .results import (
     BootstrapFit as BootstrapFit,
@@ -80,6 +99,25 @@ from .results import (
 from .results import (
     SweepFit as SweepFit,
 )
+from .results.allocation import AllocationFit as AllocationFit
+from .results.coverage import CoverageFit as CoverageFit
+from .results.downstream import DownstreamIntervals as DownstreamIntervals
+from .results.intervals import (
+    IntervalsFit as IntervalsFit,
+)
+from .results.intervals import (
+    SuiteIntervals as SuiteIntervals,
+)
+from .results.law import Objective as Objective
+from .results.law import PinnedAsymptote as PinnedAsymptote
+from .results.law_intervals import LawIntervals as LawIntervals
+from .results.law_intervals import LawStudy as LawStudy
+from .results.speedup import SpeedupFit as SpeedupFit
+from .results.surface import SurfaceBootstrap as SurfaceBootstrap
+from .results.surface import SurfaceFit as SurfaceFit
+from .results.surface import SurfaceObjective as SurfaceObjective
+from .results.surface import SurfaceStudy as SurfaceStudy
+from .results.validation import ValidationFit as ValidationFit
 from .simulate import simulate_study as simulate_study
 from .simulate import write_study as write_study
 from .status import InputError as InputError

@@ -5,8 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from delphi_jax.draw import Drawing, Figure, draw_each
+from delphi_jax.plots.allocation import build_allocation, build_allocation_mobile
+from delphi_jax.plots.coverage import build_interval_coverage, build_interval_coverage_mobile
+from delphi_jax.plots.downstream_intervals import build_downstream_intervals, build_downstream_intervals_mobile
 from delphi_jax.plots.drawers import Document
+from delphi_jax.plots.fan import build_forecast_fan, build_forecast_fan_mobile
+from delphi_jax.plots.law_profile import build_law_profile, build_law_profile_mobile
+from delphi_jax.plots.speedup import build_effective_speedup, build_effective_speedup_mobile
+from delphi_jax.plots.surface import build_loss_surface, build_loss_surface_mobile
+from delphi_jax.plots.validation import build_leave_future_out, build_leave_future_out_mobile
 from delphi_jax.results import Result
+from delphi_jax.results.allocation import AllocationFit
+from delphi_jax.results.coverage import CoverageFit
+from delphi_jax.results.downstream import DownstreamIntervals
+from delphi_jax.results.intervals import IntervalsFit
+from delphi_jax.results.law_intervals import LawStudy
+from delphi_jax.results.speedup import SpeedupFit
+from delphi_jax.results.surface import SurfaceStudy
+from delphi_jax.results.validation import ValidationFit
 
 __all__ = ["ANSWER_FIGURES", "draw_answer"]
 
@@ -16,7 +32,16 @@ def _pair(name: str, build: Callable[..., Document], restack: Callable[[Document
     return {name: Figure(build=build), f"{name}-mobile": Figure(mobile_of=name, restack=restack)}
 
 
-ANSWER_FIGURES: dict[type[Result], dict[str, Figure]] = {}
+ANSWER_FIGURES: dict[type[Result], dict[str, Figure]] = {
+    AllocationFit: _pair("allocation", build_allocation, build_allocation_mobile),
+    IntervalsFit: _pair("forecast-fan", build_forecast_fan, build_forecast_fan_mobile),
+    DownstreamIntervals: _pair("downstream-intervals", build_downstream_intervals, build_downstream_intervals_mobile),
+    CoverageFit: _pair("interval-coverage", build_interval_coverage, build_interval_coverage_mobile),
+    LawStudy: _pair("law-profile", build_law_profile, build_law_profile_mobile),
+    SurfaceStudy: _pair("loss-surface", build_loss_surface, build_loss_surface_mobile),
+    ValidationFit: _pair("leave-future-out", build_leave_future_out, build_leave_future_out_mobile),
+    SpeedupFit: _pair("effective-speedup", build_effective_speedup, build_effective_speedup_mobile),
+}
 """Figures by name, for every kind of result that has some; their titles stand in :mod:`delphi_jax.labels`."""
 
 

@@ -4,9 +4,21 @@ Everything heavy is imported inside the command that needs it: ``--help`` and ``
 package and ``cli.py`` print.
 """
 
-from delphi_jax.commands import bootstrap, simulate, study
+from delphi_jax.commands import (
+    allocate,
+    bootstrap,
+    coverage,
+    downstream,
+    intervals,
+    law,
+    simulate,
+    speedup,
+    study,
+    surface,
+    validate,
+)
 
 __all__ = ["COMMANDS"]
 
-COMMANDS = (study, bootstrap, simulate)
+COMMANDS = (study, bootstrap, law, intervals, coverage, downstream, validate, speedup, surface, allocate, simulate)
 """In the order in which ``--help`` lists them."""
