@@ -131,7 +131,7 @@ _WORDS: dict[Status, tuple[str, str]] = {
 
 
 class Bound(enum.IntFlag):
-    """Bounds of the law that cut an end of an interval. Kernels return the integer; tables and figures show the words."""
+    """Bounds of the law that cut an end of an interval. Kernels return the integer; tables show the words."""
 
     NONE = 0
     NO_ASYMPTOTE = 1

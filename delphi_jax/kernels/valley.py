@@ -7,8 +7,8 @@ has the lowest generalised cross-validation score (Craven and Wahba 1979),
 
     n * sum w*(L - f)**2 / (n - inflation*p)**2,   p = trace of the matrix that makes fitted values of losses.
 
-With an ``inflation`` of 1, as they have it, few runs are followed too closely; 1.4 (Kim and Gu 2004) is what keeps the
-minimum nearer to the truth than the parabola's for ten or more runs, and falls back on the parabola for few.
+With an ``inflation`` of 1, as they have it, few runs are followed too closely. With 1.4 (Kim and Gu 2004), minima of
+simulated lopsided valleys came out nearer to the truth than the parabola's from seven runs on; fewer have the parabola.
 The splines are solved by Reinsch's five-band system, its traces by Hutchinson and de Hoog (1985): Green and Silverman
 1994, sections 2.3 and 3.2. Runs of the same tokens are one point with the sum of their weights.
 
@@ -26,14 +26,7 @@ from delphi_jax.kernels.chunks import in_chunks
 from delphi_jax.kernels.precision import OLD_EMITTERS, jit64
 from delphi_jax.status import Status
 
-__all__ = [
-    "CHUNK",
-    "INFLATION",
-    "LEAST_POINTS",
-    "Valley",
-    "fit_valley",
-    "fit_valleys",
-]
+__all__ = ["CHUNK", "INFLATION", "LEAST_POINTS", "Valley", "fit_valley", "fit_valleys"]
 
 CHUNK = 64
 """Groups computed at once."""
