@@ -38,12 +38,12 @@ _SHARE = 20
 """A call is shared among threads and devices in multiples of so many problems."""
 _AT_ONCE = 8192
 """Draws held at once."""
+_PILOTS = 64
+"""Of these, the draws that are searched first: the best of their optima is a start for each of the others."""
 _POOL = 512
-"""Of these, the draws whose optima are starts for the others."""
+"""Draws among whose optima every draw's own must be the lowest, or it is searched again from there,"""
 _LOWER = 1e-12
-"""Share by which another draw's optimum must lie below a draw's own to be a start, for a squared loss."""
-_RANKS = (0, 16)
-"""Places of the starts among these, by the objective there: the lowest, and one that is further away."""
+"""where another lies lower by this share."""
 _EXPONENT = 0.4
 """Exponent of a start, where nothing says another one."""
 _LEAST_POINTS, _LEAST_PLACES = 5, 3
@@ -111,9 +111,9 @@ def bootstrap_surface(
     """Bootstrap the loss surface over its runs; arguments as in :func:`fit_surface`.
 
     A draw resamples the n runs with replacement: ``draws`` of them from NumPy's generator with ``seed``, or from
-    ``indices`` [draws, n]. Each is searched from the grid of exponents, from both sides of the valley there, from the
-    optimum of all runs, and from optima of other draws. ``at`` are the (N, D) at which the loss is
-    forecast. Draws to which no surface can be fitted are skipped and counted. Raises ValueError as
+    ``indices`` [draws, n]. Each is searched from the grid of exponents, from the best of other draws' optima, and
+    from both sides along the valley; the first ones set out from the optimum of all runs. ``at`` are the (N, D) at
+    which the loss is forecast. Draws to which no surface can be fitted are skipped and counted. Raises ValueError as
     :func:`fit_surface`, for no draw, and for indices or places that are out of range.
     """
     point = fit_surface(params, tokens, loss, objective=objective, series=series)
@@ -171,32 +171,34 @@ def _draws(point: SurfaceFit, counts: Floats) -> tuple[NDArray[np.int64], Floats
 
 
 def _resampled(points: _Points, counts: Floats, start: Floats, objective: SurfaceObjective) -> Surface:
-    """Surfaces of the resamples ``counts`` [R, n], tried again from optima of others.
-
-    A squared loss has hardly ever a second optimum: there, only draws for which another's optimum lies lower.
-    """
+    """Surfaces of the resamples ``counts`` [R, n]: some from ``start`` [5], the others from the best of their optima."""
     columns = [np.broadcast_to(column, counts.shape) for column in points[:3]]
-    fits = _search(columns, counts, np.broadcast_to(start, (len(counts), 5)), objective)
-    pool = fits.theta[:_POOL]
-    values = counts @ _losses(points, pool, objective).T / counts.sum(axis=1, keepdims=True)
-    if objective.function == "squared":
-        lowest = np.argmin(values, axis=1)
-        again = np.flatnonzero(np.min(values, axis=1) < fits.value * (1 - _LOWER))
-        tries = [lowest[again]] if len(again) else []
-    else:
-        values[np.arange(len(pool)), np.arange(len(pool))] = np.inf
-        ranks = [min(rank, len(pool) - 1) for rank in _RANKS]
-        again, tries = slice(None), np.argpartition(values, ranks, axis=1)[:, ranks].T
-    for place in tries:
-        other = _search([column[again] for column in columns], counts[again], pool[place], objective, from_grid=False)
-        fits = _lower(fits, again, other)
+    n_pilots = min(_PILOTS, len(counts))
+    pilots, others = slice(0, n_pilots), slice(n_pilots, None)
+    fits = _search([column[pilots] for column in columns], counts[pilots], np.tile(start, (n_pilots, 1)), objective)
+    if len(counts) > n_pilots:
+        begin, _ = _best_of(fits.theta, points, counts[others], objective)
+        rest = _search([column[others] for column in columns], counts[others], begin, objective)
+        fits = Surface(*(np.concatenate(pair) for pair in zip(fits, rest, strict=True)))
+    begin, value = _best_of(fits.theta[:_POOL], points, counts, objective)
+    again = np.flatnonzero(value < fits.value * (1 - _LOWER))
+    if len(again):
+        columns = [column[again] for column in columns]
+        fits = _lower(fits, again, _search(columns, counts[again], begin[again], objective, from_grid=False))
     return fits
 
 
-def _lower(fits: Surface, again: NDArray[np.int64] | slice, others: Surface) -> Surface:
+def _best_of(theta: Floats, points: _Points, counts: Floats, objective: SurfaceObjective) -> tuple[Floats, Floats]:
+    """For each of the resamples [R, n], the lowest of the surfaces ``theta`` [S, 5], as [R, 5], and its objective [R]."""
+    values = counts @ _losses(points, theta, objective).T / counts.sum(axis=1, keepdims=True)
+    best = np.argmin(values, axis=1)
+    return theta[best], values[np.arange(len(counts)), best]
+
+
+def _lower(fits: Surface, again: NDArray[np.int64], others: Surface) -> Surface:
     """``fits`` with those of the ``others``, of the problems ``again``, that lie lower."""
     better = others.value < fits.value[again]
-    place = np.arange(len(fits.value))[again][better]
+    place = again[better]
     fields = [field.copy() for field in fits]
     for field, other in zip(fields, others, strict=True):
         field[place] = other[better]

@@ -40,11 +40,11 @@ _UPPER = np.array([np.inf, np.inf, np.inf, EXPONENTS[1], EXPONENTS[1]])
 
 _SCALES = np.array([np.inf, 10.0, 3.0, 1.0, 1.0, 1.0, 1.0])
 """Huber scale of each stage of a search, as a multiple of the one asked for."""
-_KICKS = np.array([0.0, 0.0, 0.0, 0.0, 6.0, -6.0, 0.0])
+_FROM_START = 4
+"""The stage that sets out from the given start. Those before it follow one another from the grid."""
+_KICKS = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 6.0, -6.0])
 """Mean absolute residuals by which E is moved from the lowest optimum so far, for a stage to set out there: the next
 optimum may lie on either side along the valley."""
-_FROM_START = len(_SCALES) - 1
-"""The stage that sets out from the given start; the first ones set out from where the stage before ended."""
 _MOST = np.array([60, 10, 10, 400, 400, 400, 400])
 """Evaluations of each stage."""
 _TURN = 8
@@ -60,8 +60,8 @@ _LEAST_PIVOT = 1e-12
 
 _STATIONARY = 1e-14
 """A stage ends where the gradient, as a cosine, is this small,"""
-_LITTLE = 1e-15
-"""or after a step that was to gain this share of the objective: rounding hides it."""
+_LITTLE, _SOME = 1e-13, 1e-6
+"""or after a step that was to gain so little of the objective asked for, or of one on the way there."""
 _AT_REST = 1e-6
 """Largest gradient, as a cosine, of an optimum."""
 _ROUNDING = 1e-15
@@ -223,18 +223,21 @@ def _step(state: _State, points: _Points, start: jax.Array, scale: jax.Array, lo
     at = keep_where(lower | nearer, trial, old)
     cosine = _cosine(at)
     exact = at.value <= (_EXACT * jnp.max(jnp.where(log, 1.0, points.loss), axis=1)) ** 2 * jnp.sum(points.weight, 1)
-    settled = (cosine <= _STATIONARY) | exact | (state.gain <= _LITTLE * at.value)
+    own = scales == scale
+    settled = (cosine <= _STATIONARY) | exact | (state.gain <= jnp.where(own, _LITTLE, _SOME) * at.value)
     evaluations = state.evaluations + 1
     ended = settled | (evaluations >= of_stage(_MOST, state.stage))
 
     best, best_value, best_cosine, converged = keep_where(
-        ended & (scales == scale) & (at.value < state.best_value),
+        ended & own & (at.value < state.best_value),
         (at.theta, at.value, jnp.where(exact, 0.0, cosine), settled & (exact | (cosine <= _AT_REST))),
         (state.best, state.best_value, state.best_cosine, state.converged),
     )
-    # A squared loss has one scale, and no valley to look into.
-    ahead = jnp.where(jnp.isinf(scale), jnp.maximum(_FROM_START - state.stage, 1), 1)
-    stage = jnp.where(ended, state.stage + ahead, state.stage)
+    # A squared loss has one scale, and no second optimum to look for.
+    ahead = jnp.where(
+        jnp.isinf(scale), jnp.where(state.stage < _FROM_START, _FROM_START, len(_SCALES)), state.stage + 1
+    )
+    stage = jnp.where(ended, ahead, state.stage)
 
     share = (old.value - trial.value) / jnp.maximum(state.gain, 1e-300)
     damping = jnp.where(share > 0.75, jnp.maximum(state.damping / 10, _LEAST_DAMPING), state.damping)

@@ -77,6 +77,11 @@ class LawIntervals(Result):
             sentences.append(f"law of {law.series}, {law.asymptote} asymptote: {law.status.label}; {law.status.remedy}")
         elif self.status is not Status.FITTED:
             sentences.append(f"profile intervals of {law.series}: {self.status.label}; {self.status.remedy}")
+        if self.status.usable and law.objective.huber:
+            sentences.append(
+                f"profile intervals of {law.series} under Huber's function are approximate: with few points they may "
+                "hold less often than their level says"
+            )
         cut = [
             f"{quantity} by {(low | high).label}"
             for quantity, low, high in zip(self.quantities, self.low_bound, self.high_bound, strict=True)
