@@ -111,9 +111,9 @@ def bootstrap_surface(
     """Bootstrap the loss surface over its runs; arguments as in :func:`fit_surface`.
 
     A draw resamples the n runs with replacement: ``draws`` of them from NumPy's generator with ``seed``, or from
-    ``indices`` [draws, n]. Each is searched from the grid of exponents, from the best of other draws' optima, and
-    from both sides along the valley; the first ones set out from the optimum of all runs. ``at`` are the (N, D) at
-    which the loss is forecast. Draws to which no surface can be fitted are skipped and counted. Raises ValueError as
+    ``indices`` [draws, n]. Each is searched from the grid of exponents, from the best of other draws' optima (the first
+    ones: from the optimum of all runs), and from both sides along the valley. ``at`` are the (N, D) at which the loss
+    is forecast. Draws to which no surface can be fitted are skipped and counted. Raises ValueError as
     :func:`fit_surface`, for no draw, and for indices or places that are out of range.
     """
     point = fit_surface(params, tokens, loss, objective=objective, series=series)
@@ -171,7 +171,7 @@ def _draws(point: SurfaceFit, counts: Floats) -> tuple[NDArray[np.int64], Floats
 
 
 def _resampled(points: _Points, counts: Floats, start: Floats, objective: SurfaceObjective) -> Surface:
-    """Surfaces of the resamples ``counts`` [R, n]: some from ``start`` [5], the others from the best of their optima."""
+    """Surfaces of the resamples ``counts`` [R, n], some from ``start`` [5], the others from the best of these."""
     columns = [np.broadcast_to(column, counts.shape) for column in points[:3]]
     n_pilots = min(_PILOTS, len(counts))
     pilots, others = slice(0, n_pilots), slice(n_pilots, None)
@@ -189,7 +189,7 @@ def _resampled(points: _Points, counts: Floats, start: Floats, objective: Surfac
 
 
 def _best_of(theta: Floats, points: _Points, counts: Floats, objective: SurfaceObjective) -> tuple[Floats, Floats]:
-    """For each of the resamples [R, n], the lowest of the surfaces ``theta`` [S, 5], as [R, 5], and its objective [R]."""
+    """For each of the resamples [R, n] the lowest of the surfaces ``theta`` [S, 5]: [R, 5], and its objective [R]."""
     values = counts @ _losses(points, theta, objective).T / counts.sum(axis=1, keepdims=True)
     best = np.argmin(values, axis=1)
     return theta[best], values[np.arange(len(counts)), best]
