@@ -41,9 +41,11 @@ _AT_ONCE = 8192
 _PILOTS = 64
 """Of these, the draws that are searched first: the best of their optima is a start for each of the others."""
 _POOL = 512
-"""Draws among whose optima every draw's own must be the lowest, or it is searched again from there,"""
+"""Draws whose optima are further starts, for draws of which descents ended in different optima,"""
 _LOWER = 1e-12
-"""where another lies lower by this share."""
+"""and for draws where one of these lies lower than their own by this share:"""
+_RANKS = (0, 1, 4, 16, 64)
+"""the lowest ones there, and some that are further away."""
 _EXPONENT = 0.4
 """Exponent of a start, where nothing says another one."""
 _LEAST_POINTS, _LEAST_PLACES = 5, 3
@@ -111,8 +113,9 @@ def bootstrap_surface(
     """Bootstrap the loss surface over its runs; arguments as in :func:`fit_surface`.
 
     A draw resamples the n runs with replacement: ``draws`` of them from NumPy's generator with ``seed``, or from
-    ``indices`` [draws, n]. Each is searched from the grid of exponents, from the best of other draws' optima (the first
-    ones: from the optimum of all runs), and from both sides along the valley. ``at`` are the (N, D) at which the loss
+    ``indices`` [draws, n]. Each is searched from the best of other draws' optima (the first ones: from the optimum of
+    all runs), with a Huber loss also from the grid of exponents, from both sides along the valley, and, where these
+    descents end apart, from more of the others' optima. ``at`` are the (N, D) at which the loss
     is forecast. Draws to which no surface can be fitted are skipped and counted. Raises ValueError as
     :func:`fit_surface`, for no draw, and for indices or places that are out of range.
     """
@@ -173,45 +176,44 @@ def _draws(point: SurfaceFit, counts: Floats) -> tuple[NDArray[np.int64], Floats
 def _resampled(points: _Points, counts: Floats, start: Floats, objective: SurfaceObjective) -> Surface:
     """Surfaces of the resamples ``counts`` [R, n], some from ``start`` [5], the others from the best of these."""
     columns = [np.broadcast_to(column, counts.shape) for column in points[:3]]
-    n_pilots = min(_PILOTS, len(counts))
-    pilots, others = slice(0, n_pilots), slice(n_pilots, None)
-    fits = _search([column[pilots] for column in columns], counts[pilots], np.tile(start, (n_pilots, 1)), objective)
-    if len(counts) > n_pilots:
-        begin, _ = _best_of(fits.theta, points, counts[others], objective)
-        rest = _search([column[others] for column in columns], counts[others], begin, objective)
+
+    def search(draws: NDArray[np.int64], begin: Floats, *, from_grid: bool) -> Surface:
+        return _search([column[draws] for column in columns], counts[draws], begin, objective, from_grid)
+
+    pilots, others = np.split(np.arange(len(counts)), [_PILOTS])
+    fits = search(pilots, np.tile(start, (len(pilots), 1)), from_grid=True)
+    if len(others):
+        begin = fits.theta[np.argmin(_objectives(fits.theta, points, counts[others], objective), axis=1)]
+        # A squared loss shows no second optimum: nothing is found from the grid.
+        rest = search(others, begin, from_grid=objective.function == "huber")
         fits = Surface(*(np.concatenate(pair) for pair in zip(fits, rest, strict=True)))
-    begin, value = _best_of(fits.theta[:_POOL], points, counts, objective)
-    again = np.flatnonzero(value < fits.value * (1 - _LOWER))
+    values = _objectives(fits.theta[:_POOL], points, counts, objective)
+    again = np.flatnonzero(fits.rivals | (np.min(values, axis=1) < fits.value * (1 - _LOWER)))
     if len(again):
-        columns = [column[again] for column in columns]
-        fits = _lower(fits, again, _search(columns, counts[again], begin[again], objective, from_grid=False))
+        ranks = [rank for rank in _RANKS if rank < values.shape[1]]
+        begin = fits.theta[np.argpartition(values[again], ranks, axis=1)[:, ranks].ravel()]
+        fits = _lower(fits, again, search(np.repeat(again, len(ranks)), begin, from_grid=False))
     return fits
 
 
-def _best_of(theta: Floats, points: _Points, counts: Floats, objective: SurfaceObjective) -> tuple[Floats, Floats]:
-    """For each of the resamples [R, n] the lowest of the surfaces ``theta`` [S, 5]: [R, 5], and its objective [R]."""
-    values = counts @ _losses(points, theta, objective).T / counts.sum(axis=1, keepdims=True)
-    best = np.argmin(values, axis=1)
-    return theta[best], values[np.arange(len(counts)), best]
-
-
-def _lower(fits: Surface, again: NDArray[np.int64], others: Surface) -> Surface:
-    """``fits`` with those of the ``others``, of the problems ``again``, that lie lower."""
-    better = others.value < fits.value[again]
-    place = again[better]
-    fields = [field.copy() for field in fits]
-    for field, other in zip(fields, others, strict=True):
-        field[place] = other[better]
-    return Surface(*fields)
-
-
-def _losses(points: _Points, theta: Floats, objective: SurfaceObjective) -> Floats:
-    """[S, n] loss function of the runs' residuals from the surfaces ``theta`` [S, 5]."""
+def _objectives(theta: Floats, points: _Points, counts: Floats, objective: SurfaceObjective) -> Floats:
+    """[R, S] the objective of the resamples ``counts`` [R, n] at the surfaces ``theta`` [S, 5]."""
     E, A, B, a, b = theta.T[:, :, None]
     model = E + A * np.exp(-a * points.log_params) + B * np.exp(-b * points.log_tokens)
     residual = np.abs(np.log(points.loss / model) if objective.residual == "log" else points.loss - model)
     clipped = np.minimum(residual, _scale(objective))
-    return clipped * (residual - clipped / 2)
+    return counts @ (clipped * (residual - clipped / 2)).T / counts.sum(axis=1, keepdims=True)
+
+
+def _lower(fits: Surface, again: NDArray[np.int64], others: Surface) -> Surface:
+    """``fits`` [R] with those of the ``others``, some for each of the problems ``again``, that lie lower."""
+    values = others.value.reshape(len(again), -1)
+    best = np.arange(0, values.size, values.shape[1]) + np.argmin(values, axis=1)
+    lower = others.value[best] < fits.value[again]
+    fields = [field.copy() for field in fits]
+    for field, other in zip(fields, others, strict=True):
+        field[again[lower]] = other[best[lower]]
+    return Surface(*fields)
 
 
 def _lowest(series: Sequence[_Points], objective: SurfaceObjective) -> Surface:

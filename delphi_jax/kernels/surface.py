@@ -22,7 +22,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from delphi_jax.kernels.chunks import in_chunks
 from delphi_jax.kernels.loops import keep_where
 from delphi_jax.kernels.precision import OLD_EMITTERS, jit64
 from delphi_jax.status import Status
@@ -31,7 +30,7 @@ __all__ = ["EXPONENTS", "LANES", "Surface", "fit_surfaces", "linear_coefficients
 
 EXPONENTS = (0.01, 4.0)
 """Range of a and b."""
-LANES = 32
+LANES = 16
 """Problems computed at once on CPU."""
 _GRID = np.geomspace(0.04, EXPONENTS[1], 13)
 """Exponents at which a search may start, for a and b alike."""
@@ -47,7 +46,7 @@ _KICKS = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 6.0, -6.0])
 optimum may lie on either side along the valley."""
 _MOST = np.array([60, 10, 10, 400, 400, 400, 400])
 """Evaluations of each stage."""
-_TURN = 8
+_TURN = 4
 """Evaluations before problems that have ended make room for others."""
 
 _DAMPING = 1e-3
@@ -66,6 +65,8 @@ _AT_REST = 1e-6
 """Largest gradient, as a cosine, of an optimum."""
 _ROUNDING = 1e-15
 """Relative difference between two values of the objective that is none."""
+_APART = 1e-9
+"""Share by which the values of two optima differ that are not one."""
 _EXACT = 1e-15
 """Residuals, as shares of the losses, of a surface that passes through every point."""
 
@@ -86,6 +87,8 @@ class Surface(NamedTuple):
     0 where the surface passes through every point."""
     on_bound: jax.Array
     """[B, 5]"""
+    rivals: jax.Array
+    """[B] whether descents ended in different optima, of which this is the lowest: there may be more."""
     status: jax.Array
     """[B] FITTED, BOUND_HIT or NOT_CONVERGED."""
 
@@ -128,8 +131,10 @@ class _State(NamedTuple):
     """[L, 5] the lowest theta of all stages of the scale asked for."""
     best_value: jax.Array
     best_cosine: jax.Array
+    highest: jax.Array
+    """The value where another of these stages ended."""
     converged: jax.Array
-    """Whether that one is an optimum."""
+    """Whether the lowest one is an optimum."""
 
 
 def _residual(mean: jax.Array, loss: jax.Array, log: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -233,6 +238,7 @@ def _step(state: _State, points: _Points, start: jax.Array, scale: jax.Array, lo
         (at.theta, at.value, jnp.where(exact, 0.0, cosine), settled & (exact | (cosine <= _AT_REST))),
         (state.best, state.best_value, state.best_cosine, state.converged),
     )
+    highest = jnp.where(ended & own, jnp.maximum(at.value, state.highest), state.highest)
     # A squared loss has one scale, and no second optimum to look for.
     ahead = jnp.where(
         jnp.isinf(scale), jnp.where(state.stage < _FROM_START, _FROM_START, len(_SCALES)), state.stage + 1
@@ -266,6 +272,7 @@ def _step(state: _State, points: _Points, start: jax.Array, scale: jax.Array, lo
         best=best,
         best_value=best_value,
         best_cosine=best_cosine,
+        highest=highest,
         converged=converged,
     )
 
@@ -354,19 +361,23 @@ class _Queue(NamedTuple):
     following: jax.Array
     """[] the first problem that no lane has had."""
     found: jax.Array
-    """[B, 8] theta, value, cosine and convergence."""
+    """[B, 9] theta, value, cosine, whether there are rivals, and convergence."""
 
 
-def _search_all(
-    points: _Points, start: jax.Array, scale: jax.Array, log: jax.Array, from_grid: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """theta [B, 5], value, cosine and convergence [B]: a lane whose search has ended takes the next problem."""
+def _search_all(points: _Points, start: jax.Array, scale: jax.Array, log: jax.Array, from_grid: jax.Array) -> jax.Array:
+    """What :attr:`_Queue.found` holds in the end: a lane whose search has ended takes the next problem."""
     size, stages = points.loss.shape[0], len(_SCALES)
     n = jnp.sum(jnp.any(points.weight > 0, axis=1))
     n_lanes = min(LANES, size) if jax.default_backend() == "cpu" else size
 
+    def some_from_grid(i: jax.Array, first: jax.Array) -> jax.Array:
+        rows = jnp.minimum(i * n_lanes, size - n_lanes)
+        own = jax.tree.map(lambda field: jax.lax.dynamic_slice_in_dim(field, rows, n_lanes), points)
+        return jax.lax.dynamic_update_slice_in_dim(first, _grid_start(own, log), rows, 0)
+
     def grid() -> jax.Array:
-        return in_chunks(lambda *points: _grid_start(_Points(*points), log), LANES, *points)
+        # Problems without weight, which fill up a call, need no start.
+        return jax.lax.fori_loop(0, -(-n // n_lanes), some_from_grid, start)
 
     first = jax.lax.cond(from_grid, grid, lambda: start)
 
@@ -376,25 +387,27 @@ def _search_all(
         theta = first.at[problem].get(mode="clip")
         at = _Place(theta, none, vectors, squares, vectors, none)
         stage = zeros + jnp.where(from_grid, 0, _FROM_START)
-        return _State(at, theta, none, jnp.full(n_lanes, _DAMPING), zeros, stage, theta, none, none, zeros > 0)
+        return _State(at, theta, none, jnp.full(n_lanes, _DAMPING), zeros, stage, theta, none, none, -none, zeros > 0)
 
     def turn(queue: _Queue) -> _Queue:
         own, own_start = jax.tree.map(lambda field: field.at[queue.problem].get(mode="clip"), (points, start))
         state = jax.lax.fori_loop(0, _TURN, lambda _, state: _step(state, own, own_start, scale, log), queue.state)
         done = (state.stage >= stages) & (queue.problem < n)
         problem = jnp.where(done, queue.following + jnp.cumsum(done) - 1, queue.problem)
-        numbers = [state.best, *(u[:, None] for u in (state.best_value, state.best_cosine, state.converged))]
+        rivals = state.highest > state.best_value * (1 + _APART)
+        numbers = (state.best_value, state.best_cosine, rivals, state.converged)
         return _Queue(
             problem,
             keep_where(done, fresh(problem), state),
             queue.following + jnp.sum(done),
-            queue.found.at[jnp.where(done, queue.problem, size)].set(jnp.concatenate(numbers, axis=1), mode="drop"),
+            queue.found.at[jnp.where(done, queue.problem, size)].set(
+                jnp.concatenate([state.best, jnp.stack(numbers, axis=1)], axis=1), mode="drop"
+            ),
         )
 
     lanes = jnp.arange(n_lanes)
-    queue = _Queue(lanes, fresh(lanes), jnp.asarray(n_lanes), jnp.full((size, 8), jnp.inf))
-    found = jax.lax.while_loop(lambda queue: jnp.any(queue.problem < n), turn, queue).found
-    return found[:, :5], found[:, 5], found[:, 6], found[:, 7] > 0
+    queue = _Queue(lanes, fresh(lanes), jnp.asarray(n_lanes), jnp.full((size, 9), jnp.inf))
+    return jax.lax.while_loop(lambda queue: jnp.any(queue.problem < n), turn, queue).found
 
 
 @jit64(cpu_options=OLD_EMITTERS)
@@ -418,9 +431,15 @@ def fit_surfaces(
     real = weight > 0
     p, q = (jnp.where(real, u, 0.0) for u in (log_params, log_tokens))
     points = _Points(p, q, jnp.where(real, loss, 1.0), jnp.where(real, weight, 0.0))
-    theta, value, cosine, converged = _search_all(points, start, scale, log, from_grid)
+    found = _search_all(points, start, scale, log, from_grid)
+    theta, (value, cosine, rivals, converged) = found[:, :5], found[:, 5:].T
     on_bound = ((theta <= _LOWER) | (theta >= _UPPER)) & ~_idle(theta)
-    status = jnp.where(
-        converged, jnp.where(jnp.any(on_bound, axis=1), Status.BOUND_HIT, Status.FITTED), Status.NOT_CONVERGED
+    status = jnp.where(jnp.any(on_bound, axis=1), Status.BOUND_HIT, Status.FITTED)
+    return Surface(
+        theta=theta,
+        value=value / jnp.maximum(jnp.sum(points.weight, axis=1), 1e-300),
+        gradient=cosine,
+        on_bound=on_bound,
+        rivals=rivals > 0,
+        status=jnp.where(converged > 0, status, Status.NOT_CONVERGED),
     )
-    return Surface(theta, value / jnp.maximum(jnp.sum(points.weight, axis=1), 1e-300), cosine, on_bound, status)
