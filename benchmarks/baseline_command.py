@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +28,9 @@ import plotly.graph_objects as go
 
 from benchmarks import baseline
 from delphi_jax import draw
-from delphi_jax.heuristics import BATCH_SIZES, FEATURES, HIDDEN_DIMS, HORIZONS
-from delphi_jax.labels import ADAMC_SUITE, ADAMH_SUITE, UNKNOWN_SUITE
+from delphi_jax.definition import delphi
 from delphi_jax.model_names import model_name
 from delphi_jax.results import (
-    FIT_DIVIDE,
     BootstrapFit,
     CellFit,
     DownstreamFit,
@@ -53,14 +50,16 @@ from delphi_jax.results import (
     SweepFit,
 )
 from delphi_jax.status import Status
-from delphi_jax.tasks import MMLU, TASKS, Task
+from delphi_jax.tasks import Task
+from tests.delphi import ADAMC_SUITE, ADAMH_SUITE, FEATURES, MMLU, SWEEP, TASKS, UNKNOWN_SUITE
 
 __all__ = ["load_tables", "main"]
 
 N_GRID, N_DRAWS, BOOTSTRAP_GRID = 400, 1000, 100
 TARGETS = (1e21, 1e22, 1e23)
 SCALES = (0.2, 1 / 3, 0.5, 2 / 3, 2.0, 3.0, 4.0, 5.0, 10.0)
-OVERTRAINING_BUDGET, DOWNSTREAM_BUDGET = 1e23, 1e25
+OVERTRAINING_BUDGET, DOWNSTREAM_BUDGET, FIT_DIVIDE = 1e23, 1e25, 5e20
+NOMINAL_TOKENS = {"1B": 1e9, "2.5B": 2.5e9, "5B": 5e9}
 
 
 def main() -> None:
@@ -118,7 +117,7 @@ def _evals(task: Task, tables: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, p
         external = external[~external["run_name"].str.lower().str.contains("comma")]
         external = external.assign(display_name=external["run_name"].map(model_name))
     else:
-        own = own.assign(shot=task.default_shot)
+        own = own.assign(shot=task.shots)
     own, external = (table.assign(soft=task.soft_sign * table["soft"]) for table in (own, external))
     return own.sort_values(["shot", "budget"], kind="stable"), external
 
@@ -142,9 +141,7 @@ def fit_study(tables: dict[str, pd.DataFrame]) -> StudyFit:
         seeds=_seeds(held_out, laws[ADAMH_SUITE], bootstrap),
         overtraining=_overtraining(isoflop.of(ADAMH_SUITE), laws[ADAMH_SUITE]),
         downstream=tuple(view for task in TASKS.values() for view in _downstream(task, tables)),
-        sweep=SweepFit(
-            tuple(_cell(tables["hparam_sweep"], *key) for key in product(BATCH_SIZES, HIDDEN_DIMS, HORIZONS))
-        ),
+        sweep=SweepFit(SWEEP, tuple(_cell(tables["hparam_sweep"], *key) for key in SWEEP.cells)),
     )
 
 
@@ -304,7 +301,7 @@ def _view(
     law = LawFit(f"{task.name} {shot}-shot", "pinned", budget[train], soft[train], Status.FITTED, **fit)
     forecast = float(law.loss_at(DOWNSTREAM_BUDGET))
     return DownstreamFit(
-        task.key,
+        task,
         shot,
         budget,
         soft,
@@ -320,20 +317,21 @@ def _view(
         forecast,
         float(curve.predict(-forecast)),
         Status.FITTED,
+        delphi(),
     )
 
 
-def _cell(sweep: pd.DataFrame, batch_size: int, hidden_dim: int, horizon: Any) -> CellFit:
-    key = (batch_size, hidden_dim, horizon.key)
+def _cell(sweep: pd.DataFrame, batch_size: int, hidden_dim: int, horizon: str) -> CellFit:
+    key = (SWEEP, batch_size, hidden_dim, horizon)
     trials = sweep[
-        (sweep["batch_size"] == batch_size) & (sweep["hidden_dim"] == hidden_dim) & (sweep["horizon"] == horizon.key)
+        (sweep["batch_size"] == batch_size) & (sweep["hidden_dim"] == hidden_dim) & (sweep["horizon"] == horizon)
     ]
     if trials.empty:
         return CellFit(*key, Status.NO_DATA, 0, np.nan, np.empty((0, len(FEATURES))), np.empty(0))
     cell = baseline.sweep_features(*(trials[column].to_numpy() for column in (*FEATURES, "loss")))
     process = baseline.fit_process(cell["X"], cell["y"])
     length_scale, noise = np.exp(process.kernel_.theta)
-    point = baseline.heuristic_features(batch_size, horizon.nominal_tokens)
+    point = baseline.heuristic_features(batch_size, NOMINAL_TOKENS[horizon])
     standard_point = (point - cell["mean"]) / cell["scale"]
     features = cell["X"] * cell["scale"] + cell["mean"]
     dependence = []
@@ -371,7 +369,7 @@ def write_figures(fit: StudyFit, out: Path) -> None:
     """All figures as indented plotly JSON into the folder ``out``."""
     out.mkdir(parents=True, exist_ok=True)
     wide: dict[str, dict[str, Any]] = {}
-    for name, figure in draw.FIGURES.items():
+    for name, figure in draw.study_figures(delphi()).items():
         if figure.mobile_of is None:
             document = wide[name] = figure.build(fit)
         else:

@@ -103,7 +103,6 @@ def _child(cache: Path, started: float, *, serial: bool) -> None:
     from delphi_jax.draw import draw_figures, parts_for
     from delphi_jax.export import write_figures
     from delphi_jax.io import load_study
-    from delphi_jax.labels import FIGURE_TITLES
 
     lap("import the package's own tables, plots and files")
     study = load_study(ROOT / "data")
@@ -128,14 +127,14 @@ def _child(cache: Path, started: float, *, serial: bool) -> None:
         pool = fits.ThreadPoolExecutor
         fits.ThreadPoolExecutor = lambda *_, **__: pool(1)
         programs._Programs.prepare = lambda *_: None
-    fit = fits.fit_study(study, parts_for(FIGURE_TITLES))
+    fit = fits.fit_study(study, parts_for(study.definition.figure_titles, study.definition))
     lap("fit: make or load the programs, compute")
     drawing = draw_figures(fit)
     lap("draw")
     write_figures(drawing.documents, cache.parent / "figures", ["json"])
     lap("write")
     if serial:
-        fits.fit_study(study, parts_for(FIGURE_TITLES))
+        fits.fit_study(study, parts_for(study.definition.figure_titles, study.definition))
     lap(_COMPUTE)
     # Traces within a program count as the program's: only those that reach the compiler are listed.
     made = {name: steps for name, steps in spent.items() if "compile" in steps}

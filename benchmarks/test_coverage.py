@@ -11,9 +11,10 @@ import numpy as np
 from benchmarks import baseline
 from delphi_jax.fit.coverage import coverage_study
 from delphi_jax.fit.isoflop import fit_isoflop
-from delphi_jax.fit.law import TARGETS, fit_law, resampling_indices
+from delphi_jax.fit.law import fit_law, resampling_indices
 from delphi_jax.io.study import load_study
-from delphi_jax.labels import ADAMH_SUITE, INTERVAL_METHODS
+from delphi_jax.labels import INTERVAL_METHODS
+from tests.delphi import ADAMH_SUITE, TARGETS
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 GRID = 100

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,12 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from benchmarks import baseline, floors
-from benchmarks.baseline_command import load_tables
+from benchmarks.baseline_command import NOMINAL_TOKENS, load_tables
 from benchmarks.measure import largest_difference, worse
 from benchmarks.problems import budgets, noisy_laws, richards_curves
 from delphi_jax.batch import asymptote_grid, pad
 from delphi_jax.fit.downstream import RichardsProblem, fit_richards_curves
 from delphi_jax.fit.law import bootstrap_law, fit_laws, resampling_indices
-from delphi_jax.heuristics import BATCH_SIZES, FEATURES, HIDDEN_DIMS, HORIZONS
 from delphi_jax.kernels import process as process_kernel
 from delphi_jax.kernels import richards as richards_kernel
 from delphi_jax.kernels.ard import CHUNK as ARD_CHUNK
@@ -32,6 +30,7 @@ from delphi_jax.kernels.parabola import fit_parabolas
 from delphi_jax.kernels.power_law import fit_free_laws
 from delphi_jax.kernels.process import fit_processes
 from delphi_jax.status import Status
+from tests.delphi import FEATURES, SWEEP
 
 # SciPy and scikit-learn warn where an estimate lies on its bound, as some of these do.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -163,12 +162,12 @@ def cells() -> list[dict[str, Any]]:
     """The bundled study's sweep cells that hold trials: standardised X, y and values [5, 80] of dependence."""
     sweep = load_tables(DATA)["hparam_sweep"]
     found = []
-    for batch_size, hidden_dim, horizon in product(BATCH_SIZES, HIDDEN_DIMS, HORIZONS):
-        keep = sweep[["batch_size", "hidden_dim", "horizon"]] == (batch_size, hidden_dim, horizon.key)
+    for batch_size, hidden_dim, horizon in SWEEP.cells:
+        keep = sweep[["batch_size", "hidden_dim", "horizon"]] == (batch_size, hidden_dim, horizon)
         trials = sweep[keep.all(axis=1)]
         if len(trials):
             cell = baseline.sweep_features(*(trials[column].to_numpy() for column in (*FEATURES, "loss")))
-            point = baseline.heuristic_features(batch_size, horizon.nominal_tokens)
+            point = baseline.heuristic_features(batch_size, NOMINAL_TOKENS[horizon])
             standard = (point - cell["mean"]) / cell["scale"]
             columns = zip(cell["X"].T, standard, strict=True)
             cell["values"] = np.array([baseline.dependence_values(*column) for column in columns])
@@ -178,7 +177,7 @@ def cells() -> list[dict[str, Any]]:
 
 def _batch(cells: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features [24, N, 5], loss and mask [24, N], the last cells empty."""
-    n_cells = len(BATCH_SIZES) * len(HIDDEN_DIMS) * len(HORIZONS)
+    n_cells = len(SWEEP.cells)
     loss, mask = pad([cell["y"] for cell in cells] + [np.empty(0)] * (n_cells - len(cells)))
     features = np.zeros((*loss.shape, len(FEATURES)))
     for row, cell in zip(features, cells, strict=False):

@@ -1,9 +1,11 @@
 """The public names of the package, and where each lives: read by type checkers and by the package itself."""
 
 from .answers import draw_answer as draw_answer
-from .draw import FIGURES as FIGURES
+from .definition import Definition as Definition
+from .definition import delphi as delphi
 from .draw import Drawing as Drawing
 from .draw import draw_figures as draw_figures
+from .draw import study_figures as study_figures
 from .export import document_json as document_json
 from .export import to_plotly as to_plotly
 from .export import write_figures as write_figures
@@ -60,6 +62,7 @@ from .fit.surface_study import fit_study_surfaces as fit_study_surfaces
 from .fit.sweep import fit_sweep as fit_sweep
 from .fit.validation import leave_future_out as leave_future_out
 from .io import load_study as load_study
+from .io.definition import read_definition as read_definition
 from .results import (
     BootstrapFit as BootstrapFit,
 )
@@ -100,6 +103,8 @@ from .results import (
     SweepFit as SweepFit,
 )
 from .results.allocation import AllocationFit as AllocationFit
+from .results.check import StudyCheck as StudyCheck
+from .results.check import check_study as check_study
 from .results.coverage import CoverageFit as CoverageFit
 from .results.downstream import DownstreamIntervals as DownstreamIntervals
 from .results.intervals import (

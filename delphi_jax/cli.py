@@ -43,10 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     try:
         args = parser.parse_args(argv)
+        return args.run(args)
     except SystemExit as stop:
         return int(stop.code or 0)
-    try:
-        return args.run(args)
     except InputError as error:
         print(f"delphi-jax: {error}", file=sys.stderr)
         return BAD_INPUT

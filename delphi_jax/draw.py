@@ -1,4 +1,4 @@
-"""The twelve figures by name: what each needs, and how it is drawn from a study's fit."""
+"""The figures of a study by name: what each needs, and how it is drawn from the study's fit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from delphi_jax.labels import ADAMC_SUITE, ADAMH_SUITE
+from delphi_jax.definition import Definition
 from delphi_jax.plots.asymptote import build_scaling_law_asymptote
 from delphi_jax.plots.drawers import Document, NothingToDraw
 from delphi_jax.plots.emergence import build_mmlu_emergence, build_mmlu_emergence_mobile
@@ -16,9 +16,8 @@ from delphi_jax.plots.ladder import build_ladder, build_ladder_mobile
 from delphi_jax.plots.lucky_seeds import build_lucky_seeds
 from delphi_jax.plots.overtraining import build_overtraining_forecast
 from delphi_jax.results import StudyFit
-from delphi_jax.tasks import TASKS
 
-__all__ = ["FIGURES", "Drawing", "Figure", "draw_each", "draw_figures", "parts_for", "tables_for"]
+__all__ = ["Drawing", "Figure", "draw_each", "draw_figures", "parts_for", "study_figures", "tables_for"]
 
 _RUNS = frozenset({"runs"})
 _LADDER = frozenset({"isoflop", "laws", "held_out"})
@@ -36,8 +35,8 @@ class Figure:
     restack: Callable[[Document], Document] | None = None
 
 
-def _mobile(wide: str, restack: Callable[[Document], Document]) -> Figure:
-    return Figure(_WIDE[wide].tables, _WIDE[wide].parts, mobile_of=wide, restack=restack)
+def _ladder(suite: str) -> Figure:
+    return Figure(_RUNS, _LADDER, lambda fit: build_ladder(fit.isoflop, fit.laws, fit.held_out, suite))
 
 
 _WIDE: dict[str, Figure] = {
@@ -45,29 +44,38 @@ _WIDE: dict[str, Figure] = {
     "scaling-law-asymptote": Figure(
         _RUNS, _LADDER, lambda fit: build_scaling_law_asymptote(fit.isoflop, fit.laws, fit.held_out)
     ),
-    "first-ladder": Figure(_RUNS, _LADDER, lambda fit: build_ladder(fit.isoflop, fit.laws, fit.held_out, ADAMC_SUITE)),
-    "delphi-ladder": Figure(_RUNS, _LADDER, lambda fit: build_ladder(fit.isoflop, fit.laws, fit.held_out, ADAMH_SUITE)),
     "lucky-seeds": Figure(_RUNS, frozenset({"seeds"}), lambda fit: build_lucky_seeds(fit.seeds)),
     "overtraining-forecast": Figure(
         _RUNS, frozenset({"overtraining"}), lambda fit: build_overtraining_forecast(fit.overtraining)
     ),
     "mmlu-emergence": Figure(
-        frozenset(name for key in TASKS for name in (key, f"{key}_external")),
+        frozenset({"tasks"}),
         frozenset({"downstream"}),
-        lambda fit: build_mmlu_emergence(fit.downstream),
+        lambda fit: build_mmlu_emergence(fit.downstream, fit.definition.tasks),
     ),
     "hparam-scaling": Figure(
-        frozenset({"hparam_sweep"}), frozenset({"sweep"}), lambda fit: build_hparam_scaling(fit.sweep)
+        frozenset({"sweep"}),
+        frozenset({"sweep"}),
+        lambda fit: build_hparam_scaling(fit.sweep, fit.definition.sweep),
     ),
 }
+"""Those that are not of one suite."""
 
-FIGURES: dict[str, Figure] = _WIDE | {
-    "first-ladder-mobile": _mobile("first-ladder", build_ladder_mobile),
-    "delphi-ladder-mobile": _mobile("delphi-ladder", build_ladder_mobile),
-    "mmlu-emergence-mobile": _mobile("mmlu-emergence", build_mmlu_emergence_mobile),
-    "hparam-scaling-mobile": _mobile("hparam-scaling", build_hparam_scaling_mobile),
-}
-"""The figures in the order in which a reader meets them, mobile variants last."""
+_RESTACKS = {"mmlu-emergence": build_mmlu_emergence_mobile, "hparam-scaling": build_hparam_scaling_mobile}
+
+
+def study_figures(definition: Definition) -> dict[str, Figure]:
+    """The figures of a study by name, in the order in which a reader meets them, mobile variants last."""
+    wide = _WIDE | {name: _ladder(rule.label) for name, rule in definition.ladders.items()}
+    restacks = _RESTACKS | dict.fromkeys(definition.ladders, build_ladder_mobile)
+    figures = {}
+    for name in definition.figure_titles:
+        source = name.removesuffix("-mobile")
+        figure = wide[source]
+        if name != source:
+            figure = Figure(figure.tables, figure.parts, mobile_of=source, restack=restacks[source])
+        figures[name] = figure
+    return figures
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,14 +89,16 @@ class Drawing:
     """Error by figure name, where a builder broke: a defect of this package."""
 
 
-def parts_for(names: Collection[str]) -> set[str]:
+def parts_for(names: Collection[str], definition: Definition) -> set[str]:
     """The parts of a study's fit that the figures ``names`` need."""
-    return set().union(*(FIGURES[name].parts for name in names))
+    figures = study_figures(definition)
+    return set().union(*(figures[name].parts for name in names))
 
 
-def tables_for(names: Collection[str]) -> set[str]:
-    """The input tables that the figures ``names`` need."""
-    return set().union(*(FIGURES[name].tables for name in names))
+def tables_for(names: Collection[str], definition: Definition) -> set[str]:
+    """The kinds of input tables that the figures ``names`` need."""
+    figures = study_figures(definition)
+    return set().union(*(figures[name].tables for name in names))
 
 
 def draw_figures(fit: StudyFit, names: Collection[str] | None = None) -> Drawing:
@@ -96,10 +106,11 @@ def draw_figures(fit: StudyFit, names: Collection[str] | None = None) -> Drawing
 
     A figure whose data is missing is left out with its reason. Raises ValueError for an unknown name.
     """
-    names = list(FIGURES) if names is None else list(names)
-    if unknown := [name for name in names if name not in FIGURES]:
-        raise ValueError(f"unknown figures {unknown}, expected some of {list(FIGURES)}")
-    return draw_each(FIGURES, names, fit)
+    figures = study_figures(fit.definition)
+    names = list(figures) if names is None else list(names)
+    if unknown := [name for name in names if name not in figures]:
+        raise ValueError(f"unknown figures {unknown}, expected some of {list(figures)}")
+    return draw_each(figures, names, fit)
 
 
 def draw_each(figures: Mapping[str, Figure], names: Iterable[str], result: Any) -> Drawing:

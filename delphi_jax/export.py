@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delphi_jax.labels import FIGURE_FORMATS, figure_title
+from delphi_jax.definition import figure_title
+from delphi_jax.labels import FIGURE_FORMATS
 from delphi_jax.plots.drawers import Document
-from delphi_jax.plots.theme import BRAND_BLUE, CYCLE, INK, PAGE_TAN, TRANSPARENT
+from delphi_jax.plots.theme import BRAND, Theme, recolor, template
 from delphi_jax.status import InputError
 from delphi_jax.whole import write_whole
 
@@ -33,6 +34,7 @@ __all__ = [
     "WriteReport",
     "document_json",
     "page_html",
+    "plotly_js",
     "to_plotly",
     "write_figures",
 ]
@@ -47,30 +49,14 @@ IMAGE_SCALE = 2
 IMAGE_TIMEOUT = 60.0
 """Seconds per image, and for the browser to start."""
 
-FONT = 'Inter, "Helvetica Neue", Helvetica, Arial, sans-serif'
 FONT_SIZE, MOBILE_FONT_SIZE = 13, 11
-_AXIS = {
-    "automargin": True,
-    "gridcolor": "rgba(31,30,27,0.12)",
-    "linecolor": "rgba(31,30,27,0.45)",
-    "zeroline": False,
-    "ticks": "outside",
-    "ticklen": 4,
-    "tickcolor": TRANSPARENT,
-    "exponentformat": "power",
-    "title": {"standoff": 6},
+PLOT_CONFIG = {
+    "responsive": True,
+    "displaylogo": False,
+    # It would upload the figure with its data to a server of Plotly's.
+    "modeBarButtonsToRemove": ["sendChartToCloud"],
 }
-TEMPLATE = {
-    "layout": {
-        "colorway": list(CYCLE),
-        # Upright labels: turned ones push the axis title into what lies below.
-        "xaxis": _AXIS | {"tickangle": 0},
-        "yaxis": _AXIS,
-        "modebar": {"bgcolor": TRANSPARENT, "color": "rgba(31,30,27,0.45)", "activecolor": BRAND_BLUE},
-        "hoverlabel": {"align": "left", "font": {"family": FONT}},
-    }
-}
-"""The style that a host page owes a figure document."""
+"""Of plotly.js, on every page."""
 
 
 @dataclass(frozen=True)
@@ -102,20 +88,24 @@ def to_plotly(document: Document) -> go.Figure:
     return go.Figure(document)
 
 
-def page_html(name: str, document: Document) -> bytes:
+def page_html(name: str, document: Document, theme: Theme = BRAND) -> bytes:
     """A page that shows ``document`` without a network: plotly.js, theme and data are inside."""
     # In JSON a "<" can only stand within a string: escaped there, no "</script>" can end the element early.
-    data = document_json(_themed(name, document)).replace(b"<", rb"\u003c")
+    figure = _themed(name, document, theme) | {"config": PLOT_CONFIG}
+    data = document_json(figure).replace(b"<", rb"\u003c")
     mobile = name.endswith("-mobile")
     width, least = (MOBILE_WIDTH, MOBILE_LEAST_WIDTH) if mobile else (PAGE_WIDTH, LEAST_WIDTH)
     title = html.escape(figure_title(name))
-    style = _STYLE.format(background=PAGE_TAN, ink=INK, accent=BRAND_BLUE, font=FONT, width=width, least=least)
+    colors = {"background": theme.page, "ink": theme.ink, "accent": theme.accent}
+    style = _STYLE.format(**colors, font=theme.font, width=width, least=least)
     head = _HEAD.format(title=title, style=style)
-    return b"".join([head.encode(), _plotly_js(), _BODY.encode(), data, _FOOT.encode()])
+    return b"".join([head.encode(), plotly_js(), _BODY.encode(), data, _FOOT.encode()])
 
 
-def write_figures(documents: Mapping[str, Document], out: Path, formats: Collection[str]) -> WriteReport:
-    """Write every document as ``out/<name>.<format>``, creating ``out`` where needed.
+def write_figures(
+    documents: Mapping[str, Document], out: Path, formats: Collection[str], theme: Theme = BRAND
+) -> WriteReport:
+    """Write every document as ``out/<name>.<format>`` in the colours of ``theme``, creating ``out`` where needed.
 
     A file that cannot be written does not stop the others: it is listed in the report with its reason.
     Raises :class:`ValueError` for an unknown format or a name that is no plain figure name, and
@@ -134,7 +124,7 @@ def write_figures(documents: Mapping[str, Document], out: Path, formats: Collect
 
     written: list[Path] = []
     unwritten: list[Unwritten] = []
-    for name, form, content in _render(documents, formats):
+    for name, form, content in _render(documents, formats, theme):
         target = out / f"{name}.{form}"
         try:
             if isinstance(content, Exception):
@@ -148,20 +138,24 @@ def write_figures(documents: Mapping[str, Document], out: Path, formats: Collect
 
 
 def _render(
-    documents: Mapping[str, Document], formats: Collection[str]
+    documents: Mapping[str, Document], formats: Collection[str], theme: Theme
 ) -> Iterator[tuple[str, str, bytes | Exception]]:
     """(figure, format, content or what went wrong) of every file that was asked for."""
     for name, document in documents.items():
-        for form, render in (("json", lambda _, doc: document_json(doc)), ("html", page_html)):
+        for form, render in (("json", _figure_json), ("html", page_html)):
             if form in formats:
                 try:
-                    yield name, form, render(name, document)
+                    yield name, form, render(name, document, theme)
                 except Exception as error:
                     yield name, form, error
     jobs = [(name, form) for name in documents for form in IMAGE_FORMATS if form in formats]
     if jobs:
-        contents = _render_images(documents, jobs)
+        contents = _render_images(documents, jobs, theme)
         yield from ((name, form, content) for (name, form), content in zip(jobs, contents, strict=True))
+
+
+def _figure_json(name: str, document: Document, theme: Theme) -> bytes:
+    return document_json(recolor(document, theme))
 
 
 def _plain(node: Any) -> Any:
@@ -193,10 +187,16 @@ def _typed(array: NDArray[Any]) -> Any:
     return typed if array.ndim == 1 else typed | {"shape": ", ".join(map(str, array.shape))}
 
 
-def _themed(name: str, document: Document) -> Document:
-    """``document`` with what it leaves to its host: template, font, height."""
-    font = {"family": FONT, "color": INK, "size": MOBILE_FONT_SIZE if name.endswith("-mobile") else FONT_SIZE}
-    return document | {"layout": {"template": TEMPLATE, "font": font, "height": PAGE_HEIGHT} | document["layout"]}
+def _themed(name: str, document: Document, theme: Theme) -> Document:
+    """``document`` in the colours of ``theme``, with what it leaves to its host: template, font, height."""
+    document = recolor(document, theme)
+    size = MOBILE_FONT_SIZE if name.endswith("-mobile") else FONT_SIZE
+    host = {
+        "template": template(theme),
+        "font": {"family": theme.font, "color": theme.ink, "size": size},
+        "height": PAGE_HEIGHT,
+    }
+    return document | {"layout": host | document["layout"]}
 
 
 def _reason(error: Exception) -> str:
@@ -205,7 +205,7 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _plotly_js() -> bytes:
+def plotly_js() -> bytes:
     """The plotly.js that ships with plotly, read without importing it."""
     from importlib.util import find_spec
 
@@ -215,7 +215,9 @@ def _plotly_js() -> bytes:
     return (Path(spec.origin).parent / "package_data" / "plotly.min.js").read_bytes()
 
 
-def _render_images(documents: Mapping[str, Document], jobs: list[tuple[str, str]]) -> list[bytes | Exception]:
+def _render_images(
+    documents: Mapping[str, Document], jobs: list[tuple[str, str]], theme: Theme
+) -> list[bytes | Exception]:
     """One image, or what went wrong, per (figure, format); all in one browser, which kaleido drives."""
     import asyncio
     from concurrent.futures import ThreadPoolExecutor
@@ -229,13 +231,13 @@ def _render_images(documents: Mapping[str, Document], jobs: list[tuple[str, str]
 
     async def image(browser: Any, name: str, form: str) -> bytes | Exception:
         try:
-            figure = _themed(name, documents[name])
+            figure = _themed(name, documents[name], theme)
             size = {
                 "width": MOBILE_WIDTH if name.endswith("-mobile") else PAGE_WIDTH,
                 "height": figure["layout"]["height"],
                 "scale": IMAGE_SCALE,
             }
-            figure["layout"] |= {"paper_bgcolor": PAGE_TAN}
+            figure["layout"] |= {"paper_bgcolor": theme.page}
             return await browser.calc_fig(json.loads(document_json(figure)), opts=size | {"format": form})
         except Exception as error:
             return error
@@ -288,7 +290,7 @@ _FOOT = """</script>
 const figure = JSON.parse(document.getElementById("document").textContent);
 // Over a narrow figure the mode bar would cover the dropdowns and take their clicks.
 const displayModeBar = document.getElementById("figure").clientWidth < 600 ? false : "hover";
-Plotly.newPlot("figure", { ...figure, config: { responsive: true, displaylogo: false, displayModeBar } });
+Plotly.newPlot("figure", { ...figure, config: { ...figure.config, displayModeBar } });
 </script>
 </body>
 </html>

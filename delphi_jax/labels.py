@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from delphi_jax.tasks import GSM8K, HUMANEVAL, MMLU, TASKS
 from delphi_jax.text import scientific
 
 __all__ = [
-    "ADAMC_SUITE",
-    "ADAMH_SUITE",
     "ANSWER_TITLES",
     "APPROACHES",
     "APPROACH_NAMES",
@@ -20,7 +15,6 @@ __all__ = [
     "DIVERGED",
     "EXTERNAL_MODELS",
     "EXTRAPOLATION_SIDE",
-    "FEATURE_NAMES",
     "FIGURE_FORMATS",
     "FIGURE_TITLES",
     "FIT_SIDE",
@@ -28,14 +22,13 @@ __all__ = [
     "INTERVAL_KINDS",
     "INTERVAL_METHODS",
     "INTERVAL_NAMES",
+    "LADDER_TITLE",
     "LAW_VALUE",
     "LIKELIEST",
-    "LOSS",
+    "MOBILE_FIGURES",
     "NEW_OPTIMUM",
     "NEW_RUN",
     "NOISE_MODELS",
-    "NO_EVALUATIONS",
-    "OPTIMAL_LOSS",
     "OPTIMAL_PARAMS",
     "OPTIMAL_TOKENS",
     "PARABOLA",
@@ -47,21 +40,9 @@ __all__ = [
     "SIDES",
     "SPLINE",
     "SURFACE",
-    "SWEEP_LOSS",
-    "TASK_WORDS",
     "TOKENS",
-    "UNKNOWN_SUITE",
-    "TaskWords",
     "budget_name",
-    "figure_title",
-    "held_out_name",
-    "isoflop_name",
-    "view_name",
 ]
-
-ADAMH_SUITE = "Delphi Scaling Suite (AdamH)"
-ADAMC_SUITE = "Initial Scaling Suite (Cautious AdamC)"
-UNKNOWN_SUITE = "Unknown"
 
 BROAD, LIKELIEST, ARD = "broad", "likeliest", "ard"
 PROCESSES = (BROAD, LIKELIEST, ARD)
@@ -136,80 +117,17 @@ COMPUTE = "Compute (FLOPs)"
 TOKENS = "Training tokens"
 PARAMS = "Parameters"
 OPTIMAL_PARAMS, OPTIMAL_TOKENS = "Optimal parameters N*", "Optimal training tokens D*"
-LOSS = "Paloma macro loss"
-OPTIMAL_LOSS = "Paloma macro loss at IsoFLOP optimum"
 
 FIT_SIDE = "fit ← "
 EXTRAPOLATION_SIDE = " → extrapolation"
 DIVERGED = "Run Diverged"
 EXTERNAL_MODELS = "External Models Used for Regression"
 RANDOM_CHANCE = "random chance"
-NO_EVALUATIONS = "no downstream evaluations: put mmlu.json, humaneval.json or gsm8k.json into the data folder"
-
-SWEEP_LOSS = "Paloma loss"
-FEATURE_NAMES = {
-    "lr": "Hyperball LR",
-    "adam_lr": "Adam LR",
-    "epsilon": "AdamH ε",
-    "beta1": "β₁",
-    "beta2": "β₂",
-}
-"""Axis titles of the swept hyper-parameters."""
-
-
-@dataclass(frozen=True)
-class TaskWords:
-    """How figures speak of one downstream task's two metrics."""
-
-    soft: str
-    """Soft metric on an axis, behind the task's name."""
-    soft_subject: str
-    """Soft metric at the head of a sentence."""
-    soft_hover: str
-    hard: str
-    """Hard metric on an axis, behind the task's name, and in hover text."""
-    hard_short: str
-    """Hard metric behind "predicted"."""
-    law: str
-    """What hovering over the law calls it."""
-
-
-TASK_WORDS = {
-    MMLU.key: TaskWords("choice log-prob", "Log-prob", "log p(correct)", "accuracy", "acc", "asymptote"),
-    HUMANEVAL.key: TaskWords("bits/byte", "Bits/byte", "bits/byte", "pass@1", "pass@1", "fit"),
-    GSM8K.key: TaskWords("bits/byte", "Bits/byte", "bits/byte", "exact-match", "exact-match", "fit"),
-}
-
-# Width, depth and batch size of the compute-optimal run at each budget of the Delphi ladder.
-_ISOFLOP_RUNS = {
-    3e18: "d1024 / L11 / B8",
-    9e18: "d1152 / L12 / B16",
-    2e19: "d1408 / L15 / B16",
-    3e19: "d1536 / L16 / B32",
-    9e19: "d1792 / L18 / B64",
-    2e20: "d2048 / L21 / B64",
-    3e20: "d2304 / L23 / B128",
-}
 
 
 def budget_name(budget: float) -> str:
     """A compute budget as run names write it: "1e25"."""
     return scientific(budget).replace("+", "")
-
-
-def isoflop_name(budget: float) -> str:
-    """The run of a fitted budget, by its shape where the ladder is known, else by the budget."""
-    return f"isoflop {_ISOFLOP_RUNS.get(budget, budget_name(budget))}"
-
-
-def held_out_name(budget: float) -> str:
-    """The run of a held-out budget."""
-    return f"Delphi optimal {budget_name(budget)}"
-
-
-def view_name(task: str, shot: int) -> str:
-    """A downstream view: "MMLU 5-Shot"."""
-    return f"{TASKS[task].name} {shot}-Shot"
 
 
 FIGURE_FORMATS = ("json", "html", "png", "svg", "pdf")
@@ -218,18 +136,19 @@ FIGURE_FORMATS = ("json", "html", "png", "svg", "pdf")
 FIGURE_TITLES = {
     "isoflop-parabolas": "Where the compute-optimal point of each budget lies",
     "scaling-law-asymptote": "Optima follow a law with a floor",
-    "first-ladder": "The first ladder: from IsoFLOP parabolas to held-out runs",
-    "delphi-ladder": "The Delphi ladder: from IsoFLOP parabolas to held-out runs",
     "lucky-seeds": "Held-out residuals are not luck",
     "overtraining-forecast": "What training longer or shorter than optimal costs",
     "mmlu-emergence": "A smooth soft metric forecasts a hard one",
     "hparam-scaling": "The recipe's hyper-parameters sit at the bottom of the loss valley",
-    "first-ladder-mobile": "The first ladder: from IsoFLOP parabolas to held-out runs",
-    "delphi-ladder-mobile": "The Delphi ladder: from IsoFLOP parabolas to held-out runs",
-    "mmlu-emergence-mobile": "A smooth soft metric forecasts a hard one",
-    "hparam-scaling-mobile": "The recipe's hyper-parameters sit at the bottom of the loss valley",
 }
-"""What each figure of a study argues, by name, in the order in which a reader meets them."""
+"""What each figure of a study argues, by name, in the order in which a reader meets them; the ladders of its suites
+come third."""
+
+MOBILE_FIGURES = ("mmlu-emergence", "hparam-scaling")
+"""Those that have a mobile variant; ladders have one too."""
+
+LADDER_TITLE = "{}: from IsoFLOP parabolas to held-out runs"
+"""Of one suite's ladder figure."""
 
 ANSWER_TITLES: dict[str, str] = {
     "allocation": "How compute is best shared between parameters and tokens",
@@ -242,8 +161,3 @@ ANSWER_TITLES: dict[str, str] = {
     "leave-future-out": "Would the law have been right? Errors of refits by how far ahead they looked",
 }
 """What each figure of an answer shows, by name; its mobile variant shows the same."""
-
-
-def figure_title(name: str) -> str:
-    """The title of a figure, wide or mobile; its name where it has none."""
-    return FIGURE_TITLES.get(name) or ANSWER_TITLES.get(name.removesuffix("-mobile"), name)

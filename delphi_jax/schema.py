@@ -14,20 +14,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delphi_jax.heuristics import FEATURES
-from delphi_jax.tasks import GSM8K, HUMANEVAL, MMLU, TASKS, Task
+from delphi_jax.definition import RUN_COLUMNS, Definition, RunSource, Value
+from delphi_jax.heuristics import SweepDesign
+from delphi_jax.tasks import BITS_PER_BYTE, LOG_PROBABILITY, LOSS, Task
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = ["LABEL", "SCHEMAS", "SWEEP_LOSS_COLUMN", "TEXT", "Range", "Schema", "row_adapter"]
+__all__ = [
+    "LABEL",
+    "TEXT",
+    "VALUE",
+    "Range",
+    "Schema",
+    "evals_schema",
+    "externals_schema",
+    "row_adapter",
+    "runs_schema",
+    "sweep_schema",
+]
 
-SWEEP_LOSS_COLUMN = "eval/paloma/macro_loss"
 
 TEXT = "text"
 """Kind of a column that holds text or null."""
 LABEL = "label"
 """Kind of a column that only serves to name a row: whatever is not text is ignored."""
+VALUE = "value"
+"""Kind of a column that sorts rows: text, a number, true or false, or null."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +74,14 @@ class Schema:
     """Columns that may be absent."""
     loss: str | None = None
     """The column whose value is infinite for a diverged run, if the table has one."""
-    finished_only: bool = False
-    """Whether rows count only where ``state`` is "finished"."""
+    finished: str = ""
+    """The column that says "finished" in the rows that count; empty where all do."""
+    names: tuple[str, ...] = ()
+    """Columns that name a row; of several, the last one with text."""
+    in_house: tuple[str, ...] = ()
+    """Parts of the first of those names, in any case, that mark a row as none of the external models."""
+    where: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    """Values, by column, of the rows that count."""
     needed_for: str = ""
 
     @property
@@ -77,8 +96,8 @@ class Schema:
 
 # The upper ends are far beyond any study; past them float64 overflows further down (C**-alpha, 10**x).
 _TINY = 1e-30
-_GFLOPS = Range("a positive number of GFLOPs, 1e-30 to 1e60", _TINY, 1e60)
-_FLOPS = Range("a positive number of FLOPs, 1e-30 to 1e69", _TINY, 1e69)
+_MOST_FLOPS = 1e69
+_FLOPS = Range("a positive number of FLOPs, 1e-30 to 1e69", _TINY, _MOST_FLOPS)
 _PARAMS = Range("a positive number of parameters, 1e-30 to 1e30", _TINY, 1e30)
 _TOKENS = Range("a positive number of tokens, 1e-30 to 1e30", _TINY, 1e30)
 _LOSS = Range("a positive loss, 1e-30 to 1e9", _TINY, 1e9)
@@ -88,85 +107,115 @@ _SHARE = Range("a share from 0 to 1", 0.0, 1.0)
 _RATE = Range("a positive learning rate, 1e-30 to 1e6", _TINY, 1e6)
 _EPSILON = Range("an epsilon from 0 to 1e6", 0.0, 1e6)
 _BETA = Range("a beta of at least 0 and below 1", 0.0, float(np.nextafter(1.0, 0.0)))
+_NUMBER = Range("a number, -1e30 to 1e30", -1e30, 1e30)
 _SIZE = Range("a size from 1 to 1e9", 1.0, 1e9)
 _SHOT = Range("a whole number of examples, 0 to 1e6", 0.0, 1e6, whole=True)
 
-_SOFT = {MMLU.key: _LOG_PROBABILITY, HUMANEVAL.key: _BITS, GSM8K.key: _BITS}
+_SOFT = {LOG_PROBABILITY: _LOG_PROBABILITY, BITS_PER_BYTE: _BITS, LOSS: _LOSS}
+_HYPER_PARAMETERS = {"rate": _RATE, "epsilon": _EPSILON, "beta": _BETA, "number": _NUMBER}
 
 
-def _evals(task: Task) -> Schema:
-    soft = {"budget": _FLOPS, task.soft_column: _SOFT[task.key]}
+def evals_schema(task: Task) -> Schema:
+    """Of the evaluations of the study's own runs."""
+    shot = {task.shot_column: _SHOT} if task.shot_column else {}
+    soft = {task.budget_column: _FLOPS, task.soft_column: _SOFT[task.soft]}
     hard = {task.hard_column: _SHARE}
-    views = f"the {task.name} views of mmlu-emergence"
-    if task is MMLU:
-        return Schema(task.key, needed={"shot": _SHOT, **soft, **hard}, optional={"run_name": LABEL}, needed_for=views)
-    return Schema(task.key, needed=soft, optional={**hard, "run_name": LABEL}, needed_for=views)
-
-
-def _externals(task: Task) -> Schema:
-    soft = {task.soft_column: _SOFT[task.key]}
-    hard = {task.hard_column: _SHARE}
-    curve = f"the curve from soft to hard metric in the {task.name} views of mmlu-emergence"
-    if task is MMLU:
-        return Schema(
-            f"{task.key}_external",
-            needed={**soft, **hard},
-            optional={"run_name": TEXT, "display_name": LABEL},
-            needed_for=curve,
-        )
+    name = {task.run_column: LABEL}
     return Schema(
-        f"{task.key}_external",
-        needed=soft,
-        nullable=hard,
-        optional={"display_name": TEXT, "run_name": LABEL},
-        needed_for=curve,
+        task.table,
+        needed=shot | soft | (hard if task.hard_required else {}),
+        optional=name if task.hard_required else hard | name,
+        names=(task.run_column,),
+        needed_for=f"the {task.name} views of mmlu-emergence",
     )
 
 
-_HYPER_PARAMETERS = {"lr": _RATE, "adam_lr": _RATE, "epsilon": _EPSILON, "beta1": _BETA, "beta2": _BETA}
-
-SCHEMAS: dict[str, Schema] = {
-    schema.table: schema
-    for schema in (
-        Schema(
-            "runs",
-            needed={
-                "name": TEXT,
-                "params": _PARAMS,
-                "tokens": _TOKENS,
-                "loss": _LOSS,
-                "total_gflops": _GFLOPS,
-            },
-            optional={"state": TEXT},
-            loss="loss",
-            needed_for="every fit of the scaling law",
-        ),
-        Schema(
-            "hparam_sweep",
-            needed={
-                "batch_size": _SIZE,
-                "hidden_dim": _SIZE,
-                "tokens": _TOKENS,
-                **{feature: _HYPER_PARAMETERS[feature] for feature in FEATURES},
-                SWEEP_LOSS_COLUMN: _LOSS,
-            },
-            nullable={"state": TEXT},
-            loss=SWEEP_LOSS_COLUMN,
-            finished_only=True,
-            needed_for="hparam-scaling",
-        ),
-        *(make(task) for task in TASKS.values() for make in (_evals, _externals)),
+def externals_schema(task: Task) -> Schema:
+    """Of the evaluations of external models."""
+    soft, hard = {task.soft_column: _SOFT[task.soft]}, {task.hard_column: _SHARE}
+    # Of the name that comes second, whatever is not text is ignored.
+    by_run = task.named_by == "run"
+    kinds = {
+        task.run_column: TEXT if by_run or task.in_house else LABEL,
+        task.display_column: LABEL if by_run else TEXT,
+    }
+    return Schema(
+        task.external_table,
+        needed=soft | hard if task.hard_required else soft,
+        nullable={} if task.hard_required else hard,
+        optional=kinds,
+        names=(task.run_column, task.display_column),
+        in_house=task.in_house,
+        needed_for=f"the curve from soft to hard metric in the {task.name} views of mmlu-emergence",
     )
-}
-"""Every input table by the stem of its file."""
 
 
-@functools.cache
-def row_adapter(table: str) -> TypeAdapter[list[dict[str, Any]]]:
+def sweep_schema(design: SweepDesign) -> Schema:
+    """Of the trials of a hyper-parameter sweep."""
+    return Schema(
+        design.table,
+        needed={
+            design.batch_column: _SIZE,
+            design.hidden_column: _SIZE,
+            design.tokens_column: _TOKENS,
+            **{parameter.column: _HYPER_PARAMETERS[parameter.range] for parameter in design.hyper_parameters},
+            design.loss_column: _LOSS,
+        },
+        nullable={design.state_column: TEXT} if design.state_column else {},
+        loss=design.loss_column,
+        finished=design.state_column,
+        needed_for="hparam-scaling",
+    )
+
+
+def runs_schema(definition: Definition, source: RunSource, table: str) -> Schema:
+    """Of the training runs in one of a source's files, by their names of the columns; ``table`` is its name."""
+    theirs = {ours: source.columns.get(ours, ours) for ours in RUN_COLUMNS}
+    flops = _flops(source.flops_unit)
+    kinds = {"name": TEXT, "params": _PARAMS, "tokens": _TOKENS, "loss": _LOSS, "flops": flops, "budget": flops}
+    absent = {source.derive}
+    if not ("name" in source.columns or definition.reads_names):
+        absent.add("name")
+    if "budget" not in source.columns:
+        absent.add("budget")
+    elif "flops" not in source.columns:
+        absent.add("flops")
+    mapped = {"suite": VALUE, "held_out": VALUE, "seed": VALUE, "state": TEXT}
+    needed = {theirs[ours]: kind for ours, kind in kinds.items() if ours not in absent}
+    nullable = {theirs[ours]: kind for ours, kind in mapped.items() if ours in source.columns}
+    nullable |= {column: VALUE for column in source.where if column not in nullable}
+    optional = {theirs[ours]: TEXT for ours in ("name", "state")}
+    return Schema(
+        table,
+        needed=needed,
+        nullable={column: kind for column, kind in nullable.items() if column not in needed},
+        optional={column: kind for column, kind in optional.items() if column not in needed | nullable},
+        loss=theirs["loss"],
+        names=(theirs["name"],),
+        where={column: value if isinstance(value, tuple) else (value,) for column, value in source.where.items()},
+        needed_for="every fit of the scaling law",
+    )
+
+
+def _flops(unit: float) -> Range:
+    """Of a column in units of ``unit`` FLOPs."""
+    if unit == 1:
+        return _FLOPS
+    what = "GFLOPs" if unit == 1e9 else f"{unit:g} FLOPs"
+    return Range(f"a positive number of {what}, 1e-30 to {_MOST_FLOPS / unit:g}", _TINY, _MOST_FLOPS / unit)
+
+
+def row_adapter(schema: Schema) -> TypeAdapter[list[dict[str, Any]]]:
     """The pydantic validator of one table's rows: numbers or null, text or null, other columns dropped.
 
     NaN in a text column, as pandas writes it, is null.
     """
+    kinds = ((column, "number" if isinstance(kind, Range) else kind) for column, kind in schema.columns.items())
+    return _adapter(tuple(kinds))
+
+
+@functools.cache
+def _adapter(columns: tuple[tuple[str, str], ...]) -> TypeAdapter[list[dict[str, Any]]]:
     from pydantic import BeforeValidator, TypeAdapter
     from typing_extensions import TypedDict
 
@@ -174,9 +223,6 @@ def row_adapter(table: str) -> TypeAdapter[list[dict[str, Any]]]:
         return None if isinstance(value, float) and math.isnan(value) else value
 
     text = Annotated[str | None, BeforeValidator(nan_is_null)]
-    types = {TEXT: text, LABEL: Any}
-    hints = {
-        column: float | None if isinstance(kind, Range) else types[kind]
-        for column, kind in SCHEMAS[table].columns.items()
-    }
-    return TypeAdapter(list[TypedDict(table, hints, total=False)])  # type: ignore[misc]
+    types = {"number": float | None, TEXT: text, LABEL: Any, VALUE: Any}
+    hints = {column: types[kind] for column, kind in columns}
+    return TypeAdapter(list[TypedDict("row", hints, total=False)])  # type: ignore[misc]

@@ -11,17 +11,18 @@ import hashlib
 import json
 import math
 import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from delphi_jax.definition import delphi
 from delphi_jax.formulas import law_loss, richards
-from delphi_jax.heuristics import BATCH_SIZES, FEATURES, HIDDEN_DIMS, HORIZONS, heuristic_point
+from delphi_jax.heuristics import Cell, HyperParameter, SweepDesign
 from delphi_jax.model_names import model_name
-from delphi_jax.schema import SWEEP_LOSS_COLUMN
 from delphi_jax.status import InputError
-from delphi_jax.tasks import GSM8K, HUMANEVAL, MMLU, Task
+from delphi_jax.tasks import Task
 from delphi_jax.text import scientific
 
 __all__ = ["GENERATOR_VERSION", "is_simulated", "simulate_study", "write_study"]
@@ -69,19 +70,19 @@ _EXTERNAL_MODELS = (
 
 # Soft metric over compute: floor + amplitude*(C/1e20)**-alpha.
 _SOFT_LAWS = {
-    (MMLU.key, 0): (0.16, 1.07, 0.094),
-    (MMLU.key, 5): (0.16, 1.03, 0.098),
-    (HUMANEVAL.key, 10): (0.30, 0.525, 0.165),
-    (GSM8K.key, 5): (0.27, 0.455, 0.170),
+    ("mmlu", 0): (0.16, 1.07, 0.094),
+    ("mmlu", 5): (0.16, 1.03, 0.098),
+    ("humaneval", 10): (0.30, 0.525, 0.165),
+    ("gsm8k", 5): (0.27, 0.455, 0.170),
 }
 # Soft metric of the external models: from the weakest (capability 0) to the strongest (capability 1).
-_EXTERNAL_SOFT = {MMLU.key: (1.42, 0.36), HUMANEVAL.key: (0.92, 0.35), GSM8K.key: (0.93, 0.30)}
+_EXTERNAL_SOFT = {"mmlu": (1.42, 0.36), "humaneval": (0.92, 0.35), "gsm8k": (0.93, 0.30)}
 # Richards curve from the soft to the hard metric: k, x0, v, ceiling. The steep curve of MMLU saturates at a
 # positive log-loss, so its asymptote is inverted; GSM8K's saturates below zero bits per byte and is clamped.
 _CURVES = {
-    MMLU.key: (13.0, -0.76, 0.9, 0.86),
-    HUMANEVAL.key: (9.0, -0.50, 2.0, 0.72),
-    GSM8K.key: (8.5, -0.46, 1.2, 0.90),
+    "mmlu": (13.0, -0.76, 0.9, 0.86),
+    "humaneval": (9.0, -0.50, 2.0, 0.72),
+    "gsm8k": (8.5, -0.46, 1.2, 0.90),
 }
 
 
@@ -91,17 +92,16 @@ def simulate_study(seed: int = 0) -> dict[str, list[Row]]:
     Two suites of IsoFLOP runs at seven budgets with held-out runs beyond, one of which diverged, a sweep of
     23 of its 24 cells, and downstream evaluations of the runs and of external models.
     """
-    rng = np.random.Generator(np.random.PCG64(seed))
+    rng, design = np.random.Generator(np.random.PCG64(seed)), delphi().sweep
     runs = [*_isoflop_runs(rng, "adamh"), *_isoflop_runs(rng, "adamc"), *_held_out_runs(rng)]
     study = {
         "runs": _shuffled(rng, runs),
-        "hparam_sweep": _shuffled(rng, _sweep_trials(rng)),
-        "mmlu": _shuffled(rng, [*_evals(rng, MMLU, 0), *_evals(rng, MMLU, 5)]),
-        "mmlu_external": _external_evals(rng, MMLU),
+        design.table: _shuffled(rng, _sweep_trials(rng, design)),
     }
-    for task in (HUMANEVAL, GSM8K):
-        study[task.key] = _evals(rng, task, task.default_shot)
-        study[f"{task.key}_external"] = _external_evals(rng, task)
+    for task in delphi().tasks:
+        rows = [row for shot in _shots(task) for row in _evals(rng, task, shot)]
+        study[task.table] = _shuffled(rng, rows) if task.shot_column else rows
+        study[task.external_table] = _external_evals(rng, task)
     return {table: [_rounded(row) for row in rows] for table, rows in study.items()}
 
 
@@ -211,21 +211,16 @@ def _optimal_tokens(budget: float) -> float:
     return tokens * (budget / 1e20) ** exponent
 
 
-def _sweep_trials(rng: np.random.Generator) -> list[Row]:
+def _sweep_trials(rng: np.random.Generator, design: SweepDesign) -> list[Row]:
     """Trials of every sweep cell but one, which was never run: a bowl about a point near the heuristic."""
-    rows = []
-    for batch_size in BATCH_SIZES:
-        for hidden_dim in HIDDEN_DIMS:
-            for horizon in HORIZONS:
-                if (batch_size, hidden_dim, horizon.key) == (16, 256, "5B"):
-                    continue
-                rows += _cell_trials(rng, batch_size, hidden_dim, horizon.nominal_tokens)
-    return rows
+    cells = (cell for cell in design.cells if cell != (16, 256, "5B"))
+    return [row for cell in cells for row in _cell_trials(rng, design, cell)]
 
 
-def _cell_trials(rng: np.random.Generator, batch_size: int, hidden_dim: int, nominal_tokens: float) -> list[Row]:
-    recipe = heuristic_point(batch_size, nominal_tokens)
-    center = np.array([_to_log(feature, recipe[feature]) for feature in FEATURES])
+def _cell_trials(rng: np.random.Generator, design: SweepDesign, cell: Cell) -> list[Row]:
+    batch_size, hidden_dim, key = cell
+    nominal_tokens = next(horizon.tokens for horizon in design.horizons if horizon.key == key)
+    center = design.forward(design.heuristic_point(cell))
     best = center + np.array([0.15, 0.2, 0.3, 0.15, 0.2]) * rng.standard_normal(5)
     curvature = np.array([0.045, 0.012, 0.001, 0.010, 0.004])
     floor = (
@@ -238,26 +233,29 @@ def _cell_trials(rng: np.random.Generator, batch_size: int, hidden_dim: int, nom
         fate = float(rng.random())
         loss = floor + bowl + 0.006 * float(rng.standard_normal()) + (2.5 if fate > 0.985 else 0.0)
         crashed = fate < 0.045
-        values = {feature: _from_log(feature, float(x)) for feature, x in zip(FEATURES, point, strict=True)}
+        # Betas stay above 0.
+        inside = [min(float(x), -0.1) if h.range == "beta" else float(x) for h, x in _pairs(design, point)]
+        values = {h.column: h.backward(x) for h, x in _pairs(design, inside)}
         rows.append(
             {
-                "state": "crashed" if crashed else "finished",
-                "batch_size": batch_size,
-                "hidden_dim": hidden_dim,
-                "tokens": nominal_tokens * (1 + 0.008 * (2 * float(rng.random()) - 1)),
+                design.state_column: "crashed" if crashed else "finished",
+                design.batch_column: batch_size,
+                design.hidden_column: hidden_dim,
+                design.tokens_column: nominal_tokens * (1 + 0.008 * (2 * float(rng.random()) - 1)),
                 **values,
-                SWEEP_LOSS_COLUMN: None if crashed else loss,
+                design.loss_column: None if crashed else loss,
             }
         )
     return rows
 
 
-def _to_log(feature: str, value: float) -> float:
-    return math.log(1 - value if feature.startswith("beta") else value)
+def _pairs(design: SweepDesign, values: Sequence[float]) -> Iterable[tuple[HyperParameter, float]]:
+    return zip(design.hyper_parameters, values, strict=True)
 
 
-def _from_log(feature: str, x: float) -> float:
-    return 1 - math.exp(min(x, -0.1)) if feature.startswith("beta") else math.exp(x)
+def _shots(task: Task) -> list[int]:
+    """Shot counts of the task's evaluations."""
+    return [shot for key, shot in _SOFT_LAWS if key == task.key]
 
 
 def _evals(rng: np.random.Generator, task: Task, shot: int) -> list[Row]:
@@ -265,35 +263,36 @@ def _evals(rng: np.random.Generator, task: Task, shot: int) -> list[Row]:
     rows = []
     for budget in (*_BUDGETS, *_HELD_OUT):
         soft = float(law_loss(budget / 1e20, *_SOFT_LAWS[task.key, shot])) * (1 + 0.004 * float(rng.standard_normal()))
-        name = f"delphi-{scientific(budget)}-{task.key}" + (f"-{shot}shot" if task is MMLU else "")
-        row: Row = {"run_name": name, "budget": budget}
-        if task is MMLU:
-            row["shot"] = shot
+        name = f"delphi-{scientific(budget)}-{task.key}" + (f"-{shot}shot" if task.shot_column else "")
+        row: Row = {task.run_column: name, task.budget_column: budget}
+        if task.shot_column:
+            row[task.shot_column] = shot
         hard = _hard(rng, task, soft)
-        unscored = task is not MMLU and budget == _BUDGETS[0]
+        unscored = not task.hard_required and budget == _BUDGETS[0]
         rows.append(row | {task.soft_column: task.soft_sign * soft, task.hard_column: None if unscored else hard})
     return rows
 
 
 def _external_evals(rng: np.random.Generator, task: Task) -> list[Row]:
-    """One task's evaluations of the external models, and of in-house comma-mix runs where MMLU has them."""
-    rows = []
+    """One task's evaluations of the external models, and of in-house comma-mix runs where its table holds such."""
+    rows, shots = [], {task.shot_column: max(_shots(task))} if task.shot_column else {}
     weakest, strongest = _EXTERNAL_SOFT[task.key]
     for model, capability in _EXTERNAL_MODELS:
         tag, run = _tag(rng), _tag(rng)
         soft = weakest + (strongest - weakest) * capability + 0.006 * float(rng.standard_normal())
         scores = {task.soft_column: task.soft_sign * soft, task.hard_column: _hard(rng, task, soft)}
-        if task is MMLU:
-            name = f"marin-us-east5-a-gcsfuse_mount-models-{model}--{tag}_lmeval_mmlu_5shot-{run}"
-            rows.append({"run_name": name, "shot": 5, **scores})
+        if task.named_by == "run":
+            harness = f"lmeval_{task.key}_{max(_shots(task))}shot"
+            name = f"marin-us-east5-a-gcsfuse_mount-models-{model}--{tag}_{harness}-{run}"
+            rows.append({task.run_column: name, **shots, **scores})
         else:
-            run_name = model.split("--")[-1]
-            rows.append({"run_name": run_name, "display_name": model_name(run_name), **scores})
-    if task is MMLU:
+            name = model.split("--")[-1]
+            rows.append({task.run_column: name, task.display_column: model_name(name), **scores})
+    if task.in_house:
         for budget, soft in ((1e19, 1.53), (3e19, 1.46), (1e20, 1.41)):
             name = f"isoflop-{scientific(budget)}-d1536-L16-B32-comma-mix-{_tag(rng)}"
             scores = {task.soft_column: task.soft_sign * soft, task.hard_column: _hard(rng, task, soft)}
-            rows.append({"run_name": name, "shot": 5, **scores})
+            rows.append({task.run_column: name, **shots, **scores})
     return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 
 __all__ = [
     "axis_value",
@@ -12,7 +13,14 @@ __all__ = [
     "overtraining_tick",
     "residual",
     "scientific",
+    "shown",
 ]
+
+_MAX_SHOWN = 40
+_MOST_SHOWN_OF_NAME = 120
+"""Characters of a name in a figure."""
+_CONTROLS = ("Cc", "Cf", "Cs", "Co")
+"""Unicode's categories of what is no letter to be seen: controls, marks of direction, surrogates, private use."""
 
 
 def scientific(value: float) -> str:
@@ -60,5 +68,26 @@ def overhead(percent: float) -> str:
 
 
 def escape(name: str) -> str:
-    """``name`` with markup made harmless: plotly renders a subset of HTML in every label and hover text."""
-    return name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """``name`` as text of a figure, whatever it holds: one line, shortened where it is long, no markup.
+
+    Plotly renders a subset of HTML in every label and hover text, and fills in "%{...}" in hover templates. Controls
+    are left out, so that a mark that turns the direction of writing cannot turn what stands around the name.
+    """
+    line = "".join(letter for letter in " ".join(name.split()) if unicodedata.category(letter) not in _CONTROLS)
+    if len(line) > _MOST_SHOWN_OF_NAME:
+        line = f"{line[: _MOST_SHOWN_OF_NAME - 1]}…"
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("%{", "%&#123;")
+
+
+def shown(value: object) -> str:
+    """A value for an error message: short, on one line."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = ascii(value) if isinstance(value, str) else f"{value}"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."

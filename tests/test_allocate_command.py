@@ -15,12 +15,13 @@ from delphi_jax.cli import main
 from delphi_jax.export import to_plotly
 from delphi_jax.fit.allocation import allocate
 from delphi_jax.io.study import load_study
-from delphi_jax.labels import ADAMC_SUITE, ADAMH_SUITE, APPROACH_NAMES, APPROACHES, PARABOLA, SPLINE, SURFACE
+from delphi_jax.labels import APPROACH_NAMES, APPROACHES, PARABOLA, SPLINE, SURFACE
 from delphi_jax.plots.allocation import build_allocation, build_allocation_mobile
 from delphi_jax.plots.drawers import NothingToDraw
 from delphi_jax.results.allocation import AllocationFit
 from delphi_jax.results.surface import SurfaceObjective
 from delphi_jax.status import Status
+from tests.delphi import ADAMC_SUITE, ADAMH_SUITE
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 BUDGETS = (1e20, 1e22)

@@ -82,10 +82,9 @@ def sweep(
 
 
 def table_of(params: np.ndarray, tokens: np.ndarray, loss: np.ndarray, compute: np.ndarray) -> RunTable:
-    names, states = np.empty(len(loss), dtype=object), np.empty(len(loss), dtype=object)
+    names = np.empty(len(loss), dtype=object)
     names[:] = [f"isoflop-{i}-nemo" for i in range(len(loss))]
-    states[:] = "finished"
-    return run_table(names, params, tokens, loss, compute / 1e9, states)
+    return run_table(names, params, tokens, loss, compute)[0]
 
 
 def allocation(runs: RunTable, targets: tuple[float, ...] = TARGETS, **settings: object) -> SuiteAllocation:
@@ -440,7 +439,7 @@ def test_order_of_runs_and_other_suites_do_not_matter() -> None:
         **{
             name: np.concatenate([getattr(runs, name), getattr(other, name)])
             for name in RunTable.__dataclass_fields__
-            if name != "suite"
+            if name not in ("suite", "definition")
         },
         suite=np.array(["one"] * len(runs) + ["two"] * len(other), dtype=object),
     )

@@ -19,7 +19,6 @@ from delphi_jax.cli import main
 from delphi_jax.fit import sweep as sweep_fit
 from delphi_jax.fit.leave_one_out import accuracy, leave_one_out
 from delphi_jax.fit.sweep import fit_sweep
-from delphi_jax.heuristics import FEATURES
 from delphi_jax.kernels import ard as kernel
 from delphi_jax.kernels.ard import LENGTH_BOUNDS, NOISE_BOUNDS, ArdProcess, fit_ard_processes
 from delphi_jax.kernels.dependence import ard_dependence
@@ -27,6 +26,7 @@ from delphi_jax.kernels.precision import jit64
 from delphi_jax.results import LeaveOneOut, StudyFit, SweepFit
 from delphi_jax.status import Status
 from delphi_jax.tables import Study, SweepTable, sweep_table
+from tests.delphi import FEATURES, SWEEP
 from tests.tolerances import LIKELIHOOD, ROUNDING
 
 Cell = tuple[np.ndarray, np.ndarray]
@@ -103,9 +103,9 @@ def table(cells: list[Cell]) -> SweepTable:
             units = np.exp(0.7 * X[:, j] - 4)
             columns[name].append(1 - units if name.startswith("beta") else units)
     joined = {name: np.concatenate(parts) for name, parts in columns.items()}
-    features = {name: joined.pop(name) for name in FEATURES}
+    features = np.stack([joined.pop(name) for name in FEATURES], axis=-1)
     n = len(joined["loss"])
-    return sweep_table(**joined, hidden_dim=np.full(n, 256), tokens=np.full(n, 1e9), features=features)
+    return sweep_table(SWEEP, **joined, hidden_dim=np.full(n, 256), tokens=np.full(n, 1e9), features=features)
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +246,9 @@ def test_level_and_unit_of_the_loss_do_not_matter() -> None:
 
 def test_the_unit_of_a_hyper_parameter_does_not_matter(valleys: SweepFit) -> None:
     sweep = table([bowl(seed, n=40) for seed in range(CELLS)])
-    scaled = fit_sweep(dataclasses.replace(sweep, lr=1000 * sweep.lr, epsilon=sweep.epsilon**2), process="ard")
+    units = sweep.features.copy()
+    units[:, 0], units[:, 2] = 1000 * units[:, 0], units[:, 2] ** 2
+    scaled = fit_sweep(dataclasses.replace(sweep, features=units), process="ard")
     for cell, other in zip(valleys.cells, scaled.cells, strict=True):
         np.testing.assert_allclose(other.length_scales, cell.length_scales, rtol=1e-4)
         assert other.leave_one_out == cell.leave_one_out or cell.fitted

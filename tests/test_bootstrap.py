@@ -15,11 +15,12 @@ import pytest
 
 from benchmarks import baseline
 from delphi_jax.batch import asymptote_grid, pad
-from delphi_jax.fit.law import TARGETS, bootstrap_law, resampling_indices
+from delphi_jax.fit.law import bootstrap_law, resampling_indices
 from delphi_jax.formulas import law_loss
 from delphi_jax.kernels.bootstrap import bootstrap_laws, counts_from_key
 from delphi_jax.results import BootstrapFit, StudyFit
 from delphi_jax.status import Status
+from tests.delphi import TARGETS
 from tests.tolerances import REFERENCE, ROUNDING, assert_scores_match
 
 DRAWS = 60

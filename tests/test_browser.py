@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from delphi_jax import FIGURES, StudyFit, draw_figures, fit_study, load_study, write_figures
-from delphi_jax.heuristics import BATCH_SIZES, HIDDEN_DIMS, HORIZONS
-from delphi_jax.labels import RANDOM_CHANCE, TASK_WORDS, view_name
+from delphi_jax import StudyFit, draw_figures, fit_study, load_study, write_figures
+from delphi_jax.labels import RANDOM_CHANCE
 from delphi_jax.status import Status
-from delphi_jax.tasks import TASKS
 from delphi_jax.text import overhead, overtraining_label, residual
+from tests.delphi import FIGURE_TITLES, TASKS
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
@@ -31,7 +30,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-CELLS = list(product(BATCH_SIZES, HIDDEN_DIMS, (horizon.key for horizon in HORIZONS)))
+CHOICES = ((8, 16, 32, 64), (256, 512), ("1B", "2.5B", "5B"))
+CELLS = list(product(*CHOICES))
 FIRST_CELL = (64, 512, "2.5B")
 
 # What a chart draws, as one object: read back from plotly's state and from the document.
@@ -75,7 +75,7 @@ def study() -> StudyFit:
 @pytest.fixture(scope="module")
 def pages(study: StudyFit, tmp_path_factory: pytest.TempPathFactory) -> Path:
     documents = draw_figures(study).documents
-    assert set(documents) == set(FIGURES)
+    assert set(documents) == set(FIGURE_TITLES)
     folder = tmp_path_factory.mktemp("pages")
     assert not write_figures(documents, folder, ["html"]).unwritten
     return folder
@@ -106,7 +106,7 @@ def choose(page: Any, header: int, item: int) -> None:
     page.locator(".updatemenu-dropdown-button").nth(item).click()
 
 
-@pytest.mark.parametrize("opened", list(FIGURES), indirect=True)
+@pytest.mark.parametrize("opened", list(FIGURE_TITLES), indirect=True)
 def test_every_page_draws_without_errors(opened: Any) -> None:
     drawn = opened.evaluate(
         """() => {
@@ -124,12 +124,12 @@ def test_every_page_draws_without_errors(opened: Any) -> None:
 @pytest.mark.parametrize("opened", ["mmlu-emergence", "mmlu-emergence-mobile"], indirect=True)
 def test_every_downstream_view_shows_its_own_task(opened: Any, study: StudyFit) -> None:
     places = list(TASKS)
-    views = sorted(study.downstream, key=lambda view: (places.index(view.task), view.shot))
+    views = sorted(study.downstream, key=lambda view: (places.index(view.task.key), view.shot))
     order = [*range(len(views)), *random.Random(0).sample(range(len(views)), len(views)), 1, 1]
     for place in order:
         choose(opened, 0, place)
         view, state = views[place], opened.evaluate(STATE)
-        name, words, task = view_name(view.task, view.shot), TASK_WORDS[view.task], TASKS[view.task]
+        name, words, task = view.name, view.task.words, view.task
         assert state["headers"] == [name]
         assert set(state["groups"]) == {name, "external"}
         soft, hard = f"{task.name} {words.soft}", f"{task.name} {words.hard}"
@@ -145,13 +145,12 @@ def test_every_downstream_view_shows_its_own_task(opened: Any, study: StudyFit) 
 @pytest.mark.parametrize("opened", ["hparam-scaling", "hparam-scaling-mobile"], indirect=True)
 def test_three_dropdowns_reach_every_combination_in_any_order(opened: Any, study: StudyFit) -> None:
     assert study.sweep is not None
-    choices = (BATCH_SIZES, HIDDEN_DIMS, tuple(horizon.key for horizon in HORIZONS))
     rng = random.Random(1)
     current = FIRST_CELL
     for target in [FIRST_CELL, *rng.sample(CELLS, len(CELLS)), *rng.sample(CELLS, 4)]:
         dimensions = [d for d in range(3) if current[d] != target[d]]
         for dimension in rng.sample(dimensions, len(dimensions)):
-            choose(opened, dimension, choices[dimension].index(target[dimension]))
+            choose(opened, dimension, CHOICES[dimension].index(target[dimension]))
         current = target
         state = opened.evaluate(STATE)
         assert sorted(state["headers"]) == [f"{letter} = {value}" for letter, value in zip("BHT", target, strict=True)]

@@ -17,7 +17,7 @@ from delphi_jax import __version__
 from delphi_jax.cli import main
 from delphi_jax.io.study import load_study
 from delphi_jax.kernels.precision import run_kernels_with
-from delphi_jax.labels import FIGURE_TITLES
+from tests.delphi import FIGURE_TITLES
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 RUNS_FIGURES = {

@@ -54,9 +54,9 @@ def runs_of(
     tokens = 10 ** (optimal_x(budget) + np.tile(offsets, len(BUDGETS)))
     params = budget / (6 * tokens)
     tokens = budget / (k_of(params) * params)
-    names, states = np.empty(len(budget), dtype=object), np.full(len(budget), "finished", dtype=object)
+    names = np.empty(len(budget), dtype=object)
     names[:] = [f"run {i}" for i in range(len(budget))]
-    return run_table(names, params, tokens, loss_of(budget, params, tokens), budget / 1e9, states)
+    return run_table(names, params, tokens, loss_of(budget, params, tokens), budget)[0]
 
 
 def bowl(budget: np.ndarray, params: np.ndarray, tokens: np.ndarray) -> np.ndarray:
@@ -513,9 +513,10 @@ def test_what_has_no_interval_is_counted(runs: RunTable, law: LawFit, monkeypatc
 
 
 def test_targets_lie_inside_and_beyond() -> None:
-    assert default_targets(BUDGETS[::-1]) == (3e19, 3e20, 1e21, 1e22, 1e23)
-    assert default_targets([3e21]) == (3e21, 1e22, 1e23)
-    assert default_targets([1e24, 1e25]) == (1e25,)
+    targets = (1e21, 1e22, 1e23)
+    assert default_targets(BUDGETS[::-1], targets) == (3e19, 3e20, *targets)
+    assert default_targets([3e21], targets) == (3e21, 1e22, 1e23)
+    assert default_targets([1e24, 1e25], targets) == (1e25,)
 
 
 def test_every_method_is_tested_on_what_it_is_for(runs: RunTable, law: LawFit) -> None:

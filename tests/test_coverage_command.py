@@ -13,8 +13,8 @@ from delphi_jax.cli import main
 from delphi_jax.commands.printing import progress_bar
 from delphi_jax.fit.coverage import coverage_study
 from delphi_jax.io.study import load_study
-from delphi_jax.labels import ADAMC_SUITE, ADAMH_SUITE
 from delphi_jax.results import StudyFit
+from tests.delphi import ADAMC_SUITE, ADAMH_SUITE
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 QUICK = ("--studies", "6", "--draws", "20", "--methods", "percentile", "student-t")

@@ -12,10 +12,10 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Matern, WhiteKernel
 
 from benchmarks import baseline
-from delphi_jax.heuristics import FEATURES
 from delphi_jax.kernels.dependence import Dependence, partial_dependence
 from delphi_jax.kernels.process import matern52
 from delphi_jax.results import StudyFit
+from tests.delphi import FEATURES
 from tests.tolerances import REFERENCE, ROUNDING
 
 CELLS, TRIALS, VALUES = 24, 48, 81

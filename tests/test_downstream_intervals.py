@@ -18,6 +18,7 @@ from benchmarks import baseline
 from delphi_jax import load_study
 from delphi_jax.answers import draw_answer
 from delphi_jax.cli import main
+from delphi_jax.definition import delphi
 from delphi_jax.export import to_plotly
 from delphi_jax.fit import downstream_intervals as part
 from delphi_jax.fit.downstream import fit_downstream
@@ -27,10 +28,11 @@ from delphi_jax.kernels.precision import run_kernels_with
 from delphi_jax.plots.downstream_intervals import build_downstream_intervals, build_downstream_intervals_mobile
 from delphi_jax.plots.drawers import NothingToDraw
 from delphi_jax.plots.emergence import build_mmlu_emergence
-from delphi_jax.results.downstream import DownstreamInterval, DownstreamIntervals
+from delphi_jax.results.downstream import DownstreamFit, DownstreamInterval, DownstreamIntervals
 from delphi_jax.status import Status
 from delphi_jax.tables import EvalTable, ExternalTable
-from delphi_jax.tasks import GSM8K, HUMANEVAL, MMLU, TASKS, Task
+from delphi_jax.tasks import Task
+from tests.delphi import GSM8K, HUMANEVAL, MMLU, TASKS
 from tests.tolerances import REFERENCE
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -45,6 +47,16 @@ VALLEY = {"rtol": 1e-5, "atol": 1e-6}
 """How far apart the ends of two searches of one flat valley may lie: their roundings differ."""
 
 Tables = tuple[dict[str, EvalTable], dict[str, ExternalTable]]
+
+
+def intervals(
+    evals: dict[str, EvalTable], externals: dict[str, ExternalTable], *budgets: Any, **rest: Any
+) -> DownstreamIntervals:
+    return downstream_intervals(evals, externals, delphi(), *budgets, **rest)
+
+
+def fits_of(evals: dict[str, EvalTable], externals: dict[str, ExternalTable]) -> tuple[DownstreamFit, ...]:
+    return fit_downstream(evals, externals, delphi())
 
 
 def saturation(task: Task) -> float:
@@ -70,13 +82,13 @@ def own_runs(
     asymptote = saturation(task)
     soft = [asymptote + (truth(task, budget, alpha)[0] - asymptote) * np.exp(0.01 * rng.normal(size=n)) for _ in shots]
     hard = [richards(-values, floor=task.floor, **CURVE) + 0.003 * rng.normal(size=n) for values in soft]
-    return EvalTable(np.repeat(shots, n), np.tile(budget, len(shots)), np.concatenate(soft), np.concatenate(hard))
+    return EvalTable(task, np.repeat(shots, n), np.tile(budget, len(shots)), np.concatenate(soft), np.concatenate(hard))
 
 
 def models(task: Task, rng: np.random.Generator, n: int = 14, noise: float = 0.01) -> ExternalTable:
     soft = rng.uniform(0.4, 1.1, n)
     hard = richards(-soft, floor=task.floor, **CURVE) + noise * rng.normal(size=n)
-    return ExternalTable(np.array([f"Model {i}B" for i in range(n)], dtype=object), soft, hard)
+    return ExternalTable(task, np.array([f"Model {i}B" for i in range(n)], dtype=object), soft, hard)
 
 
 def without_hard(table: EvalTable, *rows: int) -> EvalTable:
@@ -113,10 +125,14 @@ def resampled(own: EvalTable, external: ExternalTable | None, runs: Any, picked:
         of_shot = np.flatnonzero(own.shot == shot)
         train = of_shot[own.budget[of_shot] < 5e20]
         rows += [*train[runs], *of_shot[own.budget[of_shot] >= 5e20]]
-    drawn = EvalTable(*(getattr(own, name)[rows] for name in ("shot", "budget", "soft", "hard")))
-    if external is None:
-        return {"task": drawn}, {}
-    return {"task": drawn}, {"task": ExternalTable(external.name[picked], external.soft[picked], external.hard[picked])}
+    drawn = rows_of(own, rows)
+    return {"task": drawn}, {} if external is None else {"task": rows_of(external, picked)}
+
+
+def rows_of(table: Any, rows: Any) -> Any:
+    """The same table with just these ``rows`` of every column."""
+    columns = {name: column[rows] for name, column in vars(table).items() if name != "task"}
+    return dataclasses.replace(table, **columns)
 
 
 def fitted_curve(x: np.ndarray, y: np.ndarray, floor: float) -> dict[str, float]:
@@ -149,10 +165,10 @@ def fitted_curve(x: np.ndarray, y: np.ndarray, floor: float) -> dict[str, float]
 
 def test_draws_are_those_of_a_plain_loop() -> None:
     evals, externals = tables()
-    found = downstream_intervals(evals, externals, [1e24], draws=FEW, seed=3)
+    found = intervals(evals, externals, [1e24], draws=FEW, seed=3)
     compared = 0
     for view in found.views:
-        task, own = TASKS[view.fit.task], evals[view.fit.task]
+        task, own = view.fit.task, evals[view.fit.task.key]
         external = externals.get(task.key)
         if external is None:
             continue
@@ -203,13 +219,13 @@ def test_a_draw_is_the_fit_of_its_tables(name: str) -> None:
     """By the rules of the published forecast, in each of their branches."""
     key, own, external = scenarios()[name]
     given = {} if external is None else {key: external}
-    found = downstream_intervals({key: own}, given, draws=FEW)
+    found = intervals({key: own}, given, draws=FEW)
     n_runs = int(np.sum((own.shot == own.shot[0]) & (own.budget < 5e20)))
     used = 0 if external is None else len(external.soft) if name != "too few for a curve" else 2
     runs, picked = indices(key, FEW, (n_runs, used), seed=0)
     for draw in range(8):
         evals, externals = resampled(own, external, runs[draw], picked[draw])
-        fits = fit_downstream({key: evals["task"]}, {key: externals["task"]} if externals else {})
+        fits = fits_of({key: evals["task"]}, {key: externals["task"]} if externals else {})
         for view, fit in zip(found.views, fits, strict=True):
             place = view.budgets.tolist().index(fit.forecast_budget)
             drawn = view.soft_draws[draw, place], view.hard_draws[draw, place]
@@ -226,7 +242,7 @@ def test_every_row_once_is_the_forecast_of_all_points(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(part, "_resamples", once)
     for evals, externals in (tables(), (golden_study.evals, golden_study.externals)):
-        for view in downstream_intervals(evals, externals, draws=FEW).views:
+        for view in intervals(evals, externals, draws=FEW).views:
             np.testing.assert_allclose(view.soft_draws, np.tile(view.forecast_soft, (FEW, 1)), **VALLEY)
             np.testing.assert_allclose(view.hard_draws, np.tile(view.forecast_hard, (FEW, 1)), **VALLEY)
             np.testing.assert_allclose(view.hard.median, view.forecast_hard, **VALLEY)
@@ -236,30 +252,24 @@ def test_the_order_of_rows_moves_no_forecast() -> None:
     evals, externals = tables()
     rng = np.random.default_rng(1)
     orders = {key: rng.permutation(len(table.soft)) for key, table in externals.items()}
-    shuffled = {
-        key: ExternalTable(*(column[orders[key]] for column in (table.name, table.soft, table.hard)))
-        for key, table in externals.items()
-    }
-    before, after = downstream_intervals(evals, externals, draws=FEW), downstream_intervals(evals, shuffled, draws=FEW)
+    shuffled = {key: rows_of(table, orders[key]) for key, table in externals.items()}
+    before, after = intervals(evals, externals, draws=FEW), intervals(evals, shuffled, draws=FEW)
     for one, other in zip(before.views, after.views, strict=True):
         np.testing.assert_allclose(other.forecast_soft, one.forecast_soft, **VALLEY)
         np.testing.assert_allclose(other.forecast_hard, one.forecast_hard, **VALLEY)
-        assert (np.any(other.soft_draws != one.soft_draws)) is np.bool_(one.fit.task in externals)
+        assert (np.any(other.soft_draws != one.soft_draws)) is np.bool_(one.fit.task.key in externals)
 
 
 def test_shot_counts_share_their_runs() -> None:
     """Two shot counts with the same numbers, two seeds a budget, have the same draws."""
     evals, externals = tables()
     five = evals["mmlu"]
-    half = five.shot == 5
-    five = EvalTable(*(column[half] for column in (five.shot, five.budget, five.soft, five.hard)))
-    seeds = EvalTable(*(np.repeat(column, 2) for column in (five.shot, five.budget, five.soft, five.hard)))
+    five = rows_of(five, five.shot == 5)
+    seeds = rows_of(five, np.repeat(np.arange(len(five.soft)), 2))
     seeds.soft[::2] *= 1.01
-    both = EvalTable(
-        *(np.concatenate(pair) for pair in ((0 * seeds.shot, seeds.shot),)),
-        *(np.tile(column, 2) for column in (seeds.budget, seeds.soft, seeds.hard)),
-    )
-    zero, other = downstream_intervals({"mmlu": both}, externals, draws=FEW).views
+    both = rows_of(seeds, np.tile(np.arange(len(seeds.soft)), 2))
+    both.shot[: len(seeds.soft)] = 0
+    zero, other = intervals({"mmlu": both}, externals, draws=FEW).views
     assert (zero.fit.shot, other.fit.shot, zero.runs) == (0, 5, 14)
     np.testing.assert_allclose(zero.soft_draws, other.soft_draws, rtol=1e-12)
 
@@ -274,19 +284,17 @@ def assert_same(one: DownstreamInterval, other: DownstreamInterval) -> None:
 
 def test_a_task_has_the_same_numbers_without_the_others() -> None:
     evals, externals = tables()
-    together = downstream_intervals(evals, externals, draws=FEW, seed=5)
-    apart = [
-        view for key in evals for view in downstream_intervals({key: evals[key]}, externals, draws=FEW, seed=5).views
-    ]
+    together = intervals(evals, externals, draws=FEW, seed=5)
+    apart = [view for key in evals for view in intervals({key: evals[key]}, externals, draws=FEW, seed=5).views]
     for one, other in zip(together.views, apart, strict=True):
         assert_same(one, other)
 
 
 def test_blocks_of_draws_are_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = downstream_intervals(*tables(), draws=2 * FEW)
+    whole = intervals(*tables(), draws=2 * FEW)
     monkeypatch.setattr(part, "_BLOCK", FEW)
     monkeypatch.setattr(part, "_NUMBERS_IN_MEMORY", 3 * FEW)
-    for one, other in zip(whole.views, downstream_intervals(*tables(), draws=2 * FEW).views, strict=True):
+    for one, other in zip(whole.views, intervals(*tables(), draws=2 * FEW).views, strict=True):
         assert_same(one, other)
 
 
@@ -295,7 +303,7 @@ def test_blocks_of_draws_are_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_percentiles_of_the_draws_that_were_not_skipped() -> None:
     evals, externals = tables()
-    for view in downstream_intervals(evals, externals, draws=60, level=0.8).views:
+    for view in intervals(evals, externals, draws=60, level=0.8).views:
         fitted = np.isfinite(view.soft_draws[:, 0])
         assert view.used == np.count_nonzero(fitted)
         np.testing.assert_allclose(
@@ -318,7 +326,7 @@ def test_the_truth_lies_inside_at_the_stated_rate() -> None:
     for seed in range(studies):
         rng = np.random.default_rng(seed)
         own, external = own_runs(MMLU, rng, np.geomspace(3e18, 4e20, 14)), models(MMLU, rng, 16)
-        (view,) = downstream_intervals({"mmlu": own}, {"mmlu": external}, draws=draws, seed=seed).views
+        (view,) = intervals({"mmlu": own}, {"mmlu": external}, draws=draws, seed=seed).views
         for level, hits in inside.items():
             ends = 50 * (1 - level), 50 * (1 + level)
             for place, (values, true) in enumerate(((view.soft_draws, soft), (view.hard_draws, hard))):
@@ -333,12 +341,10 @@ def test_the_truth_lies_inside_at_the_stated_rate() -> None:
 def test_observations_are_means_over_held_out_runs() -> None:
     rng = np.random.default_rng(0)
     own = own_runs(HUMANEVAL, rng)
-    twice = EvalTable(*(np.concatenate([c, c[-2:]]) for c in (own.shot, own.budget, own.soft, own.hard)))
+    twice = rows_of(own, [*range(len(own.soft)), -2, -1])
     twice.soft[-2:] += 0.1
     twice.hard[-1] = np.nan
-    (view,) = downstream_intervals(
-        {"humaneval": twice}, {"humaneval": models(HUMANEVAL, rng)}, [1e24, 1e23], draws=FEW
-    ).views
+    (view,) = intervals({"humaneval": twice}, {"humaneval": models(HUMANEVAL, rng)}, [1e24, 1e23], draws=FEW).views
     assert view.budgets.tolist() == [1e21, 1e22, 1e23, 1e24, 1e25]
     np.testing.assert_allclose(
         view.observed_soft, [own.soft[-3], own.soft[-2] + 0.05, own.soft[-1] + 0.05, np.nan, np.nan], rtol=REFERENCE
@@ -362,7 +368,7 @@ def test_observations_are_means_over_held_out_runs() -> None:
 def view_of(
     key: str, own: EvalTable, external: ExternalTable | None = None, draws: int = FEW, **rest: Any
 ) -> DownstreamInterval:
-    found = downstream_intervals({key: own}, {} if external is None else {key: external}, draws=draws, **rest)
+    found = intervals({key: own}, {} if external is None else {key: external}, draws=draws, **rest)
     json.loads(found.to_json())
     return found.views[0]
 
@@ -433,7 +439,7 @@ def test_curves_on_a_bound_are_counted_and_said() -> None:
     rng = np.random.default_rng(4)
     low = np.linspace(0.8, 1.1, 8)
     hard = richards(-low, floor=0.25, **CURVE) + 0.02 * rng.normal(size=8)
-    external = ExternalTable(np.array(["model"] * 8, dtype=object), low, hard)
+    external = ExternalTable(MMLU, np.array(["model"] * 8, dtype=object), low, hard)
     view = view_of("mmlu", own_runs(MMLU, rng), external, MANY)
     assert view.bound_share > 0.1
     assert max(view.on_bound.values()) <= view.bound_draws <= sum(view.on_bound.values())
@@ -442,7 +448,7 @@ def test_curves_on_a_bound_are_counted_and_said() -> None:
 
 
 def test_no_tables_no_views() -> None:
-    found = downstream_intervals({}, {})
+    found = intervals({}, {})
     assert (found.views, found.rows(), found.notices()) == ((), [], [])
     with pytest.raises(NothingToDraw, match="no downstream evaluations"):
         build_downstream_intervals(found)
@@ -461,7 +467,7 @@ def test_no_tables_no_views() -> None:
 )
 def test_refuses_wrong_arguments(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        downstream_intervals({}, {}, **{"draws": 100} | change)
+        intervals({}, {}, **{"draws": 100} | change)
     assert [least_draws(level) for level in (0.5, 0.9, 0.95, 0.999)] == [4, 20, 40, 2000]
 
 
@@ -470,7 +476,7 @@ def test_refuses_wrong_arguments(change: dict[str, Any], message: str) -> None:
 
 @pytest.fixture(scope="module")
 def found() -> DownstreamIntervals:
-    return downstream_intervals(*tables(), [1e24], draws=60)
+    return intervals(*tables(), [1e24], draws=60)
 
 
 def buttons(document: dict[str, Any]) -> dict[str, list[Any]]:
@@ -489,7 +495,10 @@ def assert_finite(document: dict[str, Any]) -> None:
 
 
 def test_the_published_traces_stand_unchanged_between_bands_and_bars(found: DownstreamIntervals) -> None:
-    plain, document = build_mmlu_emergence([view.fit for view in found.views]), build_downstream_intervals(found)
+    plain, document = (
+        build_mmlu_emergence([view.fit for view in found.views], delphi().tasks),
+        build_downstream_intervals(found),
+    )
     assert list(buttons(document)) == list(buttons(plain))
     for label, (restyle, _) in buttons(document).items():
         drawn = [trace for trace, on in zip(document["data"], restyle["visible"], strict=True) if on]
@@ -549,8 +558,8 @@ def test_labels_say_the_interval_or_why_there_is_none(found: DownstreamIntervals
     own = own_runs(MMLU, rng)
     view = next(view for view in found.views if view.name == "MMLU 5-Shot")
     ends = f"({100 * view.hard.low[-1]:.1f}–{100 * view.hard.high[-1]:.1f}%)"
-    few = downstream_intervals({"mmlu": own}, {"mmlu": models(MMLU, rng, 4)}, draws=MANY)
-    for result, words in ((DownstreamIntervals((view,)), ends), (few, "(no interval: too few points)")):
+    few = intervals({"mmlu": own}, {"mmlu": models(MMLU, rng, 4)}, draws=MANY)
+    for result, words in ((DownstreamIntervals((view,), delphi().tasks), ends), (few, "(no interval: too few points)")):
         document = build_downstream_intervals(result)
         (label,) = (trace["text"] for trace in document["data"] if trace["mode"] == "markers+text")
         assert label[0].endswith(words)
@@ -598,7 +607,7 @@ def test_command_prints_json_with_the_numbers_of_the_library(command: Any, capsy
     assert command("--data", DATA, "--draws", FEW, "--seed", 2, "--json") == 0
     said = json.loads(capsys.readouterr().out)
     study = load_study(DATA)
-    expected = downstream_intervals(study.evals, study.externals, draws=FEW, seed=2)
+    expected = intervals(study.evals, study.externals, draws=FEW, seed=2)
     assert said["simulated"] is True
     for printed, view in zip(said["downstream"]["views"], expected.views, strict=True):
         assert printed["budgets"] == view.budgets.tolist()

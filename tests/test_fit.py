@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,16 @@ import pytest
 
 from benchmarks import baseline
 from delphi_jax.batch import asymptote_grid, pad, padded_length
+from delphi_jax.definition import delphi
 from delphi_jax.fit.downstream import fit_downstream
 from delphi_jax.fit.isoflop import fit_isoflop
-from delphi_jax.fit.study import PARTS, fit_held_out, fit_seeds, fit_study, focus_suite, nominal_budget
+from delphi_jax.fit.study import PARTS, fit_held_out, fit_seeds, fit_study, focus_suite
 from delphi_jax.fit.sweep import fit_sweep
-from delphi_jax.heuristics import FEATURES
-from delphi_jax.labels import ADAMC_SUITE, ADAMH_SUITE
 from delphi_jax.results import StudyFit
 from delphi_jax.status import Status
 from delphi_jax.tables import EvalTable, ExternalTable, RunTable, Study, SweepTable, run_table
-from delphi_jax.tasks import HUMANEVAL, MMLU, Task
+from delphi_jax.tasks import Task
+from tests.delphi import ADAMC_SUITE, ADAMH_SUITE, HUMANEVAL, MMLU, SWEEP
 from tests.tolerances import REFERENCE, TRUTH
 
 FIELDS = {
@@ -52,7 +53,8 @@ def runs(rows: list[tuple[str, float, float, float, str | None]]) -> RunTable:
     """Runs from (name, tokens, loss, FLOPs, state); params follow from C = 6*N*T."""
     names, tokens, loss, compute, state = zip(*rows, strict=True)
     tokens, loss, compute = (np.array(column, dtype=float) for column in (tokens, loss, compute))
-    return run_table(objects(list(names)), compute / (6 * tokens), tokens, loss, compute / 1e9, objects(list(state)))
+    columns = objects(list(names)), compute / (6 * tokens), tokens, loss, compute
+    return run_table(*columns, labels={"state": objects(list(state))})[0]
 
 
 def isoflop_rows(prefix: str = "nemo", budgets: tuple[float, ...] = (1e18, 1e19, 1e20), points: int = 5) -> list[Any]:
@@ -190,15 +192,17 @@ def test_study_of_unfit_groups_says_so() -> None:
 
 
 def test_focus_is_adamh_where_it_has_a_law(golden_fit: StudyFit) -> None:
-    assert focus_suite(golden_fit.laws) == ADAMH_SUITE == golden_fit.seeds.suite == golden_fit.overtraining.suite
+    assert focus_suite(golden_fit.laws, delphi()) == ADAMH_SUITE
+    assert golden_fit.seeds.suite == golden_fit.overtraining.suite == ADAMH_SUITE
     others = {suite: law for suite, law in golden_fit.laws.items() if suite != ADAMH_SUITE}
-    assert focus_suite(others) == ADAMC_SUITE
-    assert focus_suite({}) is None
+    assert focus_suite(others, delphi()) == ADAMC_SUITE
+    assert focus_suite({}, delphi()) is None
 
 
 @pytest.mark.parametrize(("compute", "budget"), [(1.02e21, 1e21), (9.4e22, 1e23), (3.1e22, 1e22), (3.2e22, 1e23)])
 def test_nominal_budget_is_the_nearest_power_of_ten(compute: float, budget: float) -> None:
-    assert nominal_budget(compute) == budget
+    held_out = fit_held_out(runs([("nemo-optimal", 1e9, 3.0, compute, None)]), {})
+    assert [run.budget for run in held_out.runs] == [budget]
 
 
 def test_held_out_runs_beside_the_law(golden_study: Study, golden_fit: StudyFit) -> None:
@@ -241,13 +245,13 @@ def evals(task: Task, n: int = 6, shots: tuple[int, ...] = (5,)) -> EvalTable:
     budget = np.tile(np.geomspace(1e18, 1e22, n), len(shots))
     soft = 0.3 + (budget / 1e18) ** -0.1
     hard = task.floor + 0.6 / (1 + np.exp(6 * (soft - 0.8)))
-    return EvalTable(np.repeat(shots, n), budget, soft, hard)
+    return EvalTable(task, np.repeat(shots, n), budget, soft, hard)
 
 
 def external(task: Task, n: int = 10, lowest: float = 0.35, steepness: float = 20.0) -> ExternalTable:
     soft = np.linspace(1.4, lowest, n)
     hard = task.floor + (0.85 - task.floor) / (1 + np.exp(steepness * (soft - 0.75)))
-    return ExternalTable(objects([f"model {i}" for i in range(n)]), soft, hard)
+    return ExternalTable(task, objects([f"model {i}" for i in range(n)]), soft, hard)
 
 
 def twin_asymptote(view: Any, task: Task, bounding: Any) -> dict[str, Any]:
@@ -261,7 +265,7 @@ def twin_asymptote(view: Any, task: Task, bounding: Any) -> dict[str, Any]:
 )
 def test_saturation_of_the_external_models_gives_the_asymptote(lowest: float, steepness: float, source: str) -> None:
     own, others = evals(MMLU, shots=(0, 5)), external(MMLU, lowest=lowest, steepness=steepness)
-    views = fit_downstream({"mmlu": own}, {"mmlu": others})
+    views = fit_downstream({"mmlu": own}, {"mmlu": others}, delphi())
     assert [view.shot for view in views] == [0, 5]
     for view in views:
         expected = twin_asymptote(view, MMLU, np.concatenate([own.soft, others.soft]))
@@ -282,7 +286,7 @@ def test_saturation_of_the_external_models_gives_the_asymptote(lowest: float, st
 
 def test_mmlu_without_external_models_uses_its_own_train_rows() -> None:
     own = evals(MMLU, n=12)
-    view = fit_downstream({"mmlu": own}, {})[0]
+    view = fit_downstream({"mmlu": own}, {}, delphi())[0]
     train = own.budget < 5e20
     np.testing.assert_array_equal(view.richards.x, -own.soft[train])
     assert view.external_names == ()
@@ -292,7 +296,7 @@ def test_mmlu_without_external_models_uses_its_own_train_rows() -> None:
 def test_humaneval_pools_own_and_external_points_where_both_metrics_are_known() -> None:
     own, others = evals(HUMANEVAL), external(HUMANEVAL)
     own.hard[1], others.hard[2] = np.nan, np.nan
-    view = fit_downstream({"humaneval": own}, {"humaneval": others})[0]
+    view = fit_downstream({"humaneval": own}, {"humaneval": others}, delphi())[0]
     train = own.budget < 5e20
     soft, hard = np.concatenate([own.soft[train], others.soft]), np.concatenate([own.hard[train], others.hard])
     both = np.isfinite(hard)
@@ -303,7 +307,7 @@ def test_humaneval_pools_own_and_external_points_where_both_metrics_are_known() 
 
 
 def test_humaneval_without_external_models_has_the_constant_asymptote() -> None:
-    view = fit_downstream({"humaneval": evals(HUMANEVAL)}, {})[0]
+    view = fit_downstream({"humaneval": evals(HUMANEVAL)}, {}, delphi())[0]
     assert (view.asymptote_source, view.law.L_inf, view.richards) == ("constant", 0.2, None)
     assert view.law.fitted
     assert view.status is Status.NO_CURVE
@@ -313,7 +317,7 @@ def test_humaneval_without_external_models_has_the_constant_asymptote() -> None:
 def test_humaneval_with_too_few_points_for_a_curve_takes_the_smallest_value() -> None:
     own, others = evals(HUMANEVAL), external(HUMANEVAL)
     own.hard[:], others.hard[:-3] = np.nan, np.nan
-    view = fit_downstream({"humaneval": own}, {"humaneval": others})[0]
+    view = fit_downstream({"humaneval": own}, {"humaneval": others}, delphi())[0]
     assert view.richards is None
     assert (view.asymptote_source, view.law.L_inf) == ("smallest", others.soft[-3:].min())
     assert not np.isfinite(view.forecast_hard)
@@ -322,8 +326,8 @@ def test_humaneval_with_too_few_points_for_a_curve_takes_the_smallest_value() ->
 
 def test_a_law_that_fails_leaves_a_status_and_no_forecast() -> None:
     own, others = evals(MMLU), external(MMLU)
-    rising = EvalTable(own.shot, own.budget, own.soft[::-1].copy(), own.hard)
-    view = fit_downstream({"mmlu": rising}, {"mmlu": others})[0]
+    rising = dataclasses.replace(own, soft=own.soft[::-1].copy())
+    view = fit_downstream({"mmlu": rising}, {"mmlu": others}, delphi())[0]
     assert view.status is view.law.status is Status.NO_GRID_VALUE_FITS
     assert np.isnan([view.forecast_soft, view.forecast_hard]).all()
     assert np.isnan(view.held_out_residuals()[2]).all()
@@ -331,11 +335,10 @@ def test_a_law_that_fails_leaves_a_status_and_no_forecast() -> None:
 
 def test_held_out_residuals_average_seeds() -> None:
     own = evals(HUMANEVAL, n=5)
-    doubled = EvalTable(
-        *(np.concatenate([column, column[-1:]]) for column in (own.shot, own.budget, own.soft, own.hard))
-    )
+    columns = {name: np.append(column, column[-1]) for name, column in vars(own).items() if name != "task"}
+    doubled = dataclasses.replace(own, **columns)
     doubled.soft[-1] += 0.1
-    view = fit_downstream({"humaneval": doubled}, {}, forecast_budget=1e24)[0]
+    view = fit_downstream({"humaneval": doubled}, {}, delphi(), forecast_budget=1e24)[0]
     budgets, means, residuals = view.held_out_residuals()
     assert budgets.tolist() == [1e21, 1e22]
     assert means[-1] == pytest.approx(own.soft[-1] + 0.05, rel=REFERENCE)
@@ -346,7 +349,7 @@ def test_held_out_residuals_average_seeds() -> None:
 
 
 def test_no_tables_no_views() -> None:
-    assert fit_downstream({}, {}) == ()
+    assert fit_downstream({}, {}, delphi()) == ()
 
 
 # Sweep
@@ -384,8 +387,9 @@ def test_trials_of_other_cells_are_counted() -> None:
     n = 12
     batch = np.array([8] * 9 + [128] * 2 + [8])
     hidden = np.array([256] * 11 + [1024])
-    columns = {name: rng.uniform(0.1, 0.9, n) for name in FEATURES}
-    sweep = SweepTable(batch, hidden, objects(["1B"] * n), **columns, loss=rng.normal(3, 0.1, n))
+    sweep = SweepTable(
+        SWEEP, batch, hidden, objects(["1B"] * n), rng.uniform(0.1, 0.9, (n, 5)), loss=rng.normal(3, 0.1, n)
+    )
     fit = fit_sweep(sweep)
     assert fit.cell(8, 256, "1B").n_finished == 9
     assert fit.cell(8, 256, "1B").fitted
@@ -396,9 +400,9 @@ def test_trials_of_other_cells_are_counted() -> None:
 
 def test_a_hyper_parameter_that_never_varies_is_no_trouble() -> None:
     rng = np.random.default_rng(0)
-    columns = {name: rng.uniform(0.1, 0.9, 20) for name in FEATURES} | {"beta1": np.full(20, 0.9)}
-    eights = np.full(20, 8)
-    sweep = SweepTable(eights, 32 * eights, objects(["1B"] * 20), **columns, loss=rng.normal(3, 0.1, 20))
+    features, eights = rng.uniform(0.1, 0.9, (20, 5)), np.full(20, 8)
+    features[:, 3] = 0.9
+    sweep = SweepTable(SWEEP, eights, 32 * eights, objects(["1B"] * 20), features, loss=rng.normal(3, 0.1, 20))
     cell = fit_sweep(sweep).cell(8, 256, "1B")
     assert cell.fitted
     for curve in cell.dependence:

@@ -111,7 +111,7 @@ def write(folder: Path, table: str, rows: Sequence[Row], suffix: str = "json") -
 
 
 def load(folder: Path, table: str) -> Study:
-    return load_study(folder, tables={table})
+    return load_study(folder, tables={{"runs": "runs", "hparam_sweep": "sweep"}.get(table, "tasks")})
 
 
 def length(study: Study, table: str) -> int:
@@ -228,7 +228,8 @@ def test_sweep_columns_and_rounding(tmp_path: Path) -> None:
     sweep = load(tmp_path, "hparam_sweep").sweep
     assert sweep is not None
     assert (sweep.batch_size[0], sweep.hidden_dim[0], sweep.horizon[0]) == (16, 512, "2.5B")
-    assert (sweep.epsilon[0], sweep.beta1[0], sweep.loss[0]) == (0.0, 0.0, 4.25)
+    row = dict(zip(sweep.design.keys, sweep.features[0], strict=True))
+    assert (row["epsilon"], row["beta1"], sweep.loss[0]) == (0.0, 0.0, 4.25)
 
 
 @pytest.mark.parametrize("task", ["mmlu", "humaneval", "gsm8k"])
@@ -387,8 +388,7 @@ def test_a_table_without_a_usable_row_is_missing_and_says_so(tmp_path: Path, tab
     study = load(tmp_path, table)
     assert length(study, table) == 0
     assert [part.count for part in study.skipped] == [3]
-    (missing,) = study.missing
-    assert missing.table == table
+    (missing,) = (missing for missing in study.missing if missing.table == table)
     assert str(path) in missing.how
 
 
@@ -692,9 +692,10 @@ def test_runs_are_required_where_asked_for(tmp_path: Path) -> None:
     write(tmp_path, "mmlu", rows_of("mmlu"))
     with pytest.raises(InputError, match=r"runs\.json"):
         load_study(tmp_path)
-    study = load_study(tmp_path, tables={"mmlu", "gsm8k"})
+    study = load_study(tmp_path, tables={"tasks"})
     assert len(study.runs) == 0
-    assert [missing.table for missing in study.missing] == ["gsm8k"]
+    absent = {missing.table for missing in study.missing}
+    assert absent == set(TEMPLATES) - {"runs", "hparam_sweep", "mmlu"}
 
 
 def test_single_files_stand_in_for_those_of_the_folder(tmp_path: Path) -> None:
@@ -725,14 +726,15 @@ def test_a_single_file_that_is_not_there(tmp_path: Path) -> None:
         load_study(None, runs=tmp_path / "mine.json")
 
 
-def test_a_folder_that_is_not_there_or_no_folder(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_or_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="no such folder"):
         load_study(tmp_path / "absent")
     (tmp_path / "file").write_text("[]")
     with pytest.raises(InputError, match="is a file"):
         load_study(tmp_path / "file")
-    with pytest.raises(InputError, match="runs"):
-        load_study(None)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"data: no such folder; give the folder that holds runs\.json"):
+        load_study()
 
 
 def test_unknown_table_names(tmp_path: Path) -> None:
@@ -746,7 +748,7 @@ def test_golden_skips(golden_dir: Path) -> None:
         ("hparam_sweep", "state is not finished"): 40,
         ("hparam_sweep", f"missing {SWEEP_LOSS}"): 1,
         ("mmlu_external", "missing accuracy"): 1,
-        ("mmlu_external", "in-house comma-mix run, not an external model"): 5,
+        ("mmlu_external", "in-house run by its name (comma), not an external model"): 5,
         ("humaneval_external", "missing macro_bpb"): 1,
         ("gsm8k_external", "missing macro_bpb"): 1,
     }

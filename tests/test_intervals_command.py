@@ -15,16 +15,18 @@ from scipy import stats
 
 from delphi_jax.answers import draw_answer
 from delphi_jax.cli import main
+from delphi_jax.definition import figure_title
 from delphi_jax.export import document_json, to_plotly
 from delphi_jax.fit.forecasts import forecast_intervals
 from delphi_jax.formulas import residual_percent
 from delphi_jax.kernels.precision import run_kernels_with
-from delphi_jax.labels import ADAMC_SUITE, ADAMH_SUITE, INTERVAL_METHODS, INTERVAL_NAMES, figure_title
+from delphi_jax.labels import INTERVAL_METHODS, INTERVAL_NAMES
 from delphi_jax.plots.drawers import NothingToDraw
 from delphi_jax.plots.fan import build_forecast_fan, build_forecast_fan_mobile
 from delphi_jax.results import HeldOutRun, IsoflopFit, StudyFit
 from delphi_jax.results.intervals import IntervalsFit, SuiteIntervals
 from delphi_jax.status import Status
+from tests.delphi import ADAMC_SUITE, ADAMH_SUITE
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 PINNED = 1.2

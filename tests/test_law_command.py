@@ -15,11 +15,11 @@ from delphi_jax.cli import main
 from delphi_jax.export import to_plotly
 from delphi_jax.fit.law import fit_law
 from delphi_jax.fit.law_intervals import law_study, profile_intervals
-from delphi_jax.labels import ADAMC_SUITE, ADAMH_SUITE, LOSS
 from delphi_jax.plots.drawers import NothingToDraw
 from delphi_jax.plots.law_profile import build_law_profile, build_law_profile_mobile
 from delphi_jax.results.law import Objective, PinnedAsymptote
 from delphi_jax.status import Bound, Status
+from tests.delphi import ADAMC_SUITE, ADAMH_SUITE, LOSS
 
 DATA = Path(__file__).parents[1] / "data"
 BUDGETS = np.array([3e18, 9e18, 2e19, 3e19, 9e19, 2e20, 3e20])

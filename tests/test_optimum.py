@@ -15,9 +15,9 @@ from scipy.optimize import minimize_scalar
 from delphi_jax.fit.law import fit_law, fit_laws, fit_shared_laws
 from delphi_jax.kernels.optimum import CHUNK, OptimalLaw, fit_optimal_laws
 from delphi_jax.kernels.power_law import fit_free_laws
-from delphi_jax.labels import LOSS
 from delphi_jax.results.law import Objective, PinnedAsymptote
 from delphi_jax.status import Status
+from tests.delphi import LOSS
 from tests.tolerances import DIFFERENCE, REFERENCE, ROUNDING, TRUTH, score_allowance
 
 Points = tuple[np.ndarray, np.ndarray, np.ndarray]

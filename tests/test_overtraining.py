@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks import baseline
-from delphi_jax.fit.overtraining import OVERTRAINING_SCALES, fit_overtraining
+from delphi_jax.definition import delphi
+from delphi_jax.fit.overtraining import fit_overtraining
 from delphi_jax.results import LawFit, OvertrainingFit, ParabolaFit
 from delphi_jax.status import Status
 from tests.tolerances import REFERENCE, ROUNDING, TRUTH
@@ -82,7 +83,7 @@ def assert_like_twin(fit: OvertrainingFit, law: LawFit) -> None:
 def test_matches_the_slow_twin(under: Any, over: Any) -> None:
     law = law_fit()
     fit = fit_overtraining(buckets(under, over, law, noise=0.02), law)
-    assert tuple(line.scale for line in fit.scales) == OVERTRAINING_SCALES
+    assert tuple(line.scale for line in fit.scales) == delphi().overtraining.scales
     assert_like_twin(fit, law)
 
 

@@ -21,14 +21,15 @@ import pytest
 
 from delphi_jax import fit_study, load_study
 from delphi_jax.export import document_json, to_plotly
-from delphi_jax.heuristics import BATCH_SIZES, FEATURES, HIDDEN_DIMS, HORIZONS, heuristic_point
 from delphi_jax.plots.drawers import NothingToDraw
 from delphi_jax.plots.hparam import build_hparam_scaling, build_hparam_scaling_mobile
 from delphi_jax.results import CellFit, LeaveOneOut, PartialDependence, StudyFit, SweepFit
 from delphi_jax.status import Status
+from tests.delphi import SWEEP
 
 Cell = tuple[int, int, str]
-CELLS: list[Cell] = list(product(BATCH_SIZES, HIDDEN_DIMS, (horizon.key for horizon in HORIZONS)))
+CELLS: list[Cell] = list(product((8, 16, 32, 64), (256, 512), ("1B", "2.5B", "5B")))
+FEATURES = ("lr", "adam_lr", "epsilon", "beta1", "beta2")
 FIRST: Cell = (64, 512, "2.5B")
 EMPTY: Cell = (16, 256, "5B")
 THIN: Cell = (8, 512, "1B")
@@ -41,10 +42,8 @@ def cell_fit(cell: Cell, n: int = 30) -> CellFit:
     """A fitted cell: a parabola per hyper-parameter about the middle of its span, shifted by the cell."""
     rng = np.random.default_rng(CELLS.index(cell))
     spans = np.log([SPANS[feature] for feature in FEATURES])
-    point = heuristic_point(cell[0], next(h.nominal_tokens for h in HORIZONS if h.key == cell[2]))
     curves = []
-    for feature, (low, high) in zip(FEATURES, spans, strict=True):
-        value = point[feature]
+    for feature, value, (low, high) in zip(FEATURES, SWEEP.heuristic_point(cell), spans, strict=True):
         value = math.log(1 - value if feature.startswith("beta") else value)
         grid = np.linspace(min(low, value), max(high, value), 80)
         mean = 4 + 0.01 * CELLS.index(cell) + 0.02 * (grid - (low + high) / 2) ** 2
@@ -52,22 +51,22 @@ def cell_fit(cell: Cell, n: int = 30) -> CellFit:
         curves.append(PartialDependence(grid, mean, np.linspace(0.01, 0.03, 80), value, at, bool(low <= value <= high)))
     features = rng.uniform(spans[:, 0], spans[:, 1], size=(n, len(FEATURES)))
     loss = rng.normal(4, 0.01, n)
-    return CellFit(*cell, Status.FITTED, n + 2, 4.5, features, loss, 1.0, 0.01, 10.0, (), tuple(curves))
+    return CellFit(SWEEP, *cell, Status.FITTED, n + 2, 4.5, features, loss, 1.0, 0.01, 10.0, (), tuple(curves))
 
 
 def unfitted(cell: Cell, status: Status, n: int) -> CellFit:
-    return CellFit(*cell, status, n, math.nan, np.ones((n, len(FEATURES))), np.ones(n))
+    return CellFit(SWEEP, *cell, status, n, math.nan, np.ones((n, len(FEATURES))), np.ones(n))
 
 
 def sweep() -> SweepFit:
     """All 24 cells: one without runs, one with too few to fit."""
     special = {EMPTY: unfitted(EMPTY, Status.NO_DATA, 0), THIN: unfitted(THIN, Status.TOO_FEW_POINTS, 2)}
-    return SweepFit(tuple(special.get(cell) or cell_fit(cell) for cell in CELLS))
+    return SweepFit(SWEEP, tuple(special.get(cell) or cell_fit(cell) for cell in CELLS))
 
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    return build_hparam_scaling(sweep())
+    return build_hparam_scaling(sweep(), SWEEP)
 
 
 def ard_sweep() -> SweepFit:
@@ -77,7 +76,7 @@ def ard_sweep() -> SweepFit:
     cells = tuple(dataclasses.replace(cell, **numbers) if cell.fitted else cell for cell in sweep().cells)
     held = {FIRST: {"status": Status.BOUND_HIT, "bounds_hit": ("beta2 (no effect seen)",)}}
     cells = tuple(dataclasses.replace(cell, **held.get(key, {})) for key, cell in zip(CELLS, cells, strict=True))
-    return SweepFit(cells, process="ard")
+    return SweepFit(SWEEP, cells, process="ard")
 
 
 @pytest.fixture(scope="module")
@@ -125,10 +124,9 @@ def test_a_cell_shows_its_trials_curve_band_and_heuristic(document: dict[str, An
 def test_the_heuristic_hover_speaks_original_units_and_flags_extrapolation(document: dict[str, Any]) -> None:
     for cell in (FIRST, (8, 256, "1B")):
         fit = sweep().cell(*cell)
-        point = heuristic_point(cell[0], next(h.nominal_tokens for h in HORIZONS if h.key == cell[2]))
-        for place, (feature, curve) in enumerate(zip(FEATURES, fit.dependence, strict=True)):
+        for place, (value, curve) in enumerate(zip(SWEEP.heuristic_point(cell), fit.dependence, strict=True)):
             mark = traces_of(document, cell)[4 * place + 3]
-            assert mark["customdata"][0][0] == pytest.approx(point[feature], rel=1e-9)
+            assert mark["customdata"][0][0] == pytest.approx(value, rel=1e-9)
             assert ("extrapolated" in mark["hovertemplate"]) is not curve.heuristic_in_support
 
 
@@ -187,16 +185,18 @@ def test_the_mobile_variant_labels_the_loss_on_the_left_column_only(document: di
 
 @pytest.mark.parametrize("cell", [FIRST, CELLS[0]])
 def test_a_sweep_with_one_cell_is_drawn(cell: Cell) -> None:
-    document = build_hparam_scaling(SweepFit((cell_fit(cell),)))
+    document = build_hparam_scaling(SweepFit(SWEEP, (cell_fit(cell),)), SWEEP)
     assert len(document["data"]) == 483
     assert bool(document["layout"]["title"]["text"]) is (cell != FIRST)
     to_plotly(document)
 
 
 def test_nothing_to_draw_says_what_is_missing() -> None:
-    for nothing in (None, SweepFit(()), SweepFit((unfitted(FIRST, Status.TOO_FEW_POINTS, 2),))):
+    for nothing in (None, SweepFit(SWEEP, ()), SweepFit(SWEEP, (unfitted(FIRST, Status.TOO_FEW_POINTS, 2),))):
         with pytest.raises(NothingToDraw, match=r"hparam_sweep\.json"):
-            build_hparam_scaling(nothing)
+            build_hparam_scaling(nothing, SWEEP)
+    with pytest.raises(NothingToDraw, match=r"add \[sweep\] to its study file"):
+        build_hparam_scaling(None, None)
 
 
 # The ARD process
@@ -210,8 +210,11 @@ def test_the_published_process_is_not_named(document: dict[str, Any]) -> None:
 
 def test_curves_of_another_process_are_named_over_the_legend_and_when_hovered() -> None:
     likeliest = tuple(dataclasses.replace(cell, process="likeliest") for cell in sweep().cells)
-    for swept, name in ((ard_sweep(), "ARD process"), (SweepFit(likeliest, process="likeliest"), "Likeliest mode")):
-        drawn = build_hparam_scaling(swept)
+    for swept, name in (
+        (ard_sweep(), "ARD process"),
+        (SweepFit(SWEEP, likeliest, process="likeliest"), "Likeliest mode"),
+    ):
+        drawn = build_hparam_scaling(swept, SWEEP)
         for variant in (drawn, build_hparam_scaling_mobile(drawn)):
             assert variant["layout"]["legend"]["title"]["text"] == name
             to_plotly(variant)
@@ -223,7 +226,7 @@ def test_curves_of_another_process_are_named_over_the_legend_and_when_hovered() 
 
 
 def test_hovers_of_the_ard_process_say_length_scale_accuracy_and_bounds() -> None:
-    drawn = build_hparam_scaling(ard_sweep())
+    drawn = build_hparam_scaling(ard_sweep(), SWEEP)
     for place, length in enumerate(("1", "2.5", "3", "8", "1e+03")):
         for cell in (FIRST, CELLS[0]):
             _, curve, _, mark = traces_of(drawn, cell)[4 * place : 4 * place + 4]
@@ -235,7 +238,7 @@ def test_hovers_of_the_ard_process_say_length_scale_accuracy_and_bounds() -> Non
 
 def test_every_cell_of_the_ard_process_has_its_own_loss_axis_shared_by_its_panels() -> None:
     swept = ard_sweep()
-    drawn = build_hparam_scaling(swept)
+    drawn = build_hparam_scaling(swept, SWEEP)
     fits = [fit for fit in swept.cells if fit.fitted]
     keys = [f"yaxis{panel or ''}" for panel in ("", 2, 3, 4, 5)]
     for variant in (drawn, build_hparam_scaling_mobile(drawn)):
@@ -324,7 +327,7 @@ class Chart:
 def moves(cell: Cell) -> list[tuple[str, int, Cell]]:
     """(dropdown, button, cell that it leads to) of every click in ``cell``, the chosen values included."""
     out = []
-    for dimension, values in enumerate((BATCH_SIZES, HIDDEN_DIMS, tuple(h.key for h in HORIZONS))):
+    for dimension, values in enumerate(((8, 16, 32, 64), (256, 512), ("1B", "2.5B", "5B"))):
         for button, value in enumerate(values):
             out.append((LETTERS[dimension], button, (*cell[:dimension], value, *cell[dimension + 1 :])))
     return out  # type: ignore[return-value]
@@ -375,7 +378,7 @@ def test_copies_of_one_dropdown_stand_at_one_place_with_one_set_of_choices(docum
 def test_the_golden_figures_are_met_leaf_by_leaf(golden_dir: Path, golden_fit: StudyFit, tmp_path: Path) -> None:
     """All but the mend: more dropdowns, each button with layout changes, and, where a better mode of the
     likelihood was found, the curves of two cells with the loss axes."""
-    wide = build_hparam_scaling(golden_fit.sweep)
+    wide = build_hparam_scaling(golden_fit.sweep, SWEEP)
     names = ("hparam-scaling", "hparam-scaling-mobile")
     for name, document in zip(names, (wide, build_hparam_scaling_mobile(wide)), strict=True):
         content = document_json(document)
@@ -408,7 +411,7 @@ def test_the_golden_figures_are_met_leaf_by_leaf(golden_dir: Path, golden_fit: S
 def test_the_golden_dropdowns_shown_first_are_those_of_the_reference(golden_dir: Path, golden_fit: StudyFit) -> None:
     for name, variant in zip(("hparam-scaling", "hparam-scaling-mobile"), VARIANTS, strict=True):
         expected = json.loads((golden_dir / "figures" / f"{name}.json").read_text())["layout"]["updatemenus"]
-        actual = variant(build_hparam_scaling(golden_fit.sweep))["layout"]["updatemenus"]
+        actual = variant(build_hparam_scaling(golden_fit.sweep, SWEEP))["layout"]["updatemenus"]
         for wanted, menu in zip(expected, actual, strict=False):
             assert {key: menu[key] for key in wanted if key != "buttons"} == {
                 key: value for key, value in wanted.items() if key != "buttons"

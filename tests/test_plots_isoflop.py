@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from delphi_jax.export import document_json, to_plotly, write_figures
-from delphi_jax.labels import ADAMC_SUITE, ADAMH_SUITE
 from delphi_jax.plots.asymptote import build_scaling_law_asymptote
 from delphi_jax.plots.drawers import NothingToDraw
 from delphi_jax.plots.isoflop import build_isoflop_parabolas
@@ -31,6 +30,7 @@ from delphi_jax.results import (
     SeedFit,
 )
 from delphi_jax.status import Status
+from tests.delphi import ADAMC_SUITE, ADAMH_SUITE
 
 BUDGETS = (3e18, 1.8e19, 9e19, 3e20)
 L_INF, A, ALPHA = 1.3, 110.0, 0.09
@@ -478,14 +478,14 @@ def test_one_sided_parabolas_meet_at_the_optimum():
             lambda: build_isoflop_parabolas(IsoflopFit((parabola(ADAMH_SUITE, 3e18, Status.TOO_FEW_POINTS),))),
             "3 IsoFLOP runs",
         ),
-        (lambda: build_scaling_law_asymptote(None, {}, None), "runs.json"),
+        (lambda: build_scaling_law_asymptote(None, {}, None), "under 3 sweep runs"),
         (lambda: build_ladder(isoflop([ADAMH_SUITE]), laws(), None, ADAMC_SUITE), "Cautious AdamC"),
         (lambda: build_ladder(None, {}, None, ADAMH_SUITE), "AdamH"),
-        (lambda: build_lucky_seeds(None), "optimal"),
-        (lambda: build_lucky_seeds(replace(seed_fit(), budgets=())), "optimal"),
+        (lambda: build_lucky_seeds(None), "finished held-out runs"),
+        (lambda: build_lucky_seeds(replace(seed_fit(), budgets=())), "finished held-out runs"),
         (
             lambda: build_lucky_seeds(replace(seed_fit(), law=law(ADAMH_SUITE, Status.TOO_FEW_POINTS))),
-            "at least 4 budgets",
+            "4 or more budgets",
         ),
         (lambda: build_overtraining_forecast(None), "2 or more budgets"),
         (

@@ -14,8 +14,7 @@ from sklearn.gaussian_process.kernels import Matern, WhiteKernel
 
 from benchmarks import baseline
 from delphi_jax.fit import sweep as sweep_fit
-from delphi_jax.fit.sweep import fit_sweep, log_features
-from delphi_jax.heuristics import FEATURES
+from delphi_jax.fit.sweep import fit_sweep
 from delphi_jax.kernels import process as kernel
 from delphi_jax.kernels.precision import jit64
 from delphi_jax.kernels.process import Process, fit_processes
@@ -23,6 +22,7 @@ from delphi_jax.results import StudyFit
 from delphi_jax.simulate import simulate_study
 from delphi_jax.status import Status
 from delphi_jax.tables import Study, sweep_table
+from tests.delphi import FEATURES, SWEEP
 from tests.tolerances import LIKELIHOOD, REFERENCE
 
 Cell = tuple[np.ndarray, np.ndarray]
@@ -293,8 +293,8 @@ def test_too_few_trials_and_no_trials() -> None:
             for name, value in values.items():
                 table[name].append(value)
     columns = {name: np.array(values, dtype=float) for name, values in table.items()}
-    features = {name: columns.pop(name) for name in FEATURES}
-    fits = fit_sweep(sweep_table(**columns, features=features))
+    features = np.stack([columns.pop(name) for name in FEATURES], axis=-1)
+    fits = fit_sweep(sweep_table(SWEEP, **columns, features=features))
     # The trim leaves two of three trials, and one of two.
     assert fits.cell(8, 256, "1B").status is Status.TOO_FEW_POINTS
     assert fits.cell(16, 256, "1B").status is Status.TOO_FEW_POINTS
@@ -314,16 +314,10 @@ def test_says_when_it_did_not_converge(monkeypatch: pytest.MonkeyPatch) -> None:
     finished = [row for row in rows if row["state"] == "finished" and None not in row.values()]
     columns = {key: np.array([row[key] for row in finished]) for key in ("batch_size", "hidden_dim", "tokens")}
     loss = np.array([row["eval/paloma/macro_loss"] for row in finished])
-    features = {name: np.array([row[name] for row in finished]) for name in FEATURES}
-    fits = fit_sweep(sweep_table(**columns, loss=loss, features=features))
+    features = np.array([[row[name] for name in FEATURES] for row in finished])
+    fits = fit_sweep(sweep_table(SWEEP, **columns, loss=loss, features=features))
     cell = fits.cell(8, 256, "1B")
     assert cell.status is Status.NOT_CONVERGED
     assert np.isnan([cell.length_scale, cell.noise, cell.log_likelihood]).all()
     assert cell.dependence == ()
     assert len(cell.loss) > 30
-
-
-def test_log_features_floor_what_has_no_logarithm() -> None:
-    values = {"lr": 0.1, "adam_lr": 0.0, "epsilon": 1e-30, "beta1": 0.9, "beta2": 1.0}
-    expected = np.log([0.1, 1e-20, 1e-20, 1 - 0.9, 1e-20])
-    np.testing.assert_allclose(log_features({name: np.float64(value) for name, value in values.items()}), expected)

@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 
 from delphi_jax import programs
+from delphi_jax.definition import delphi
 from delphi_jax.draw import parts_for
 from delphi_jax.fit.law import fit_law
 from delphi_jax.fit.study import fit_study
 from delphi_jax.io import load_study
 from delphi_jax.kernels.power_law import fit_free_laws
 from delphi_jax.kernels.precision import run_kernels_with
-from delphi_jax.labels import FIGURE_TITLES
 from delphi_jax.results import LawFit
+from tests.delphi import FIGURE_TITLES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -255,7 +256,7 @@ def test_every_program_made_ahead_is_one_that_a_fit_runs(folder: Path, monkeypat
 
     monkeypatch.setattr(programs, "_Programs", Notes)
     programs.keep_programs(folder)
-    fit_study(load_study(ROOT / "data"), parts_for(FIGURE_TITLES))
+    fit_study(load_study(ROOT / "data"), parts_for(FIGURE_TITLES, delphi()))
     assert {name.partition("(")[0] for name in prepared} == {
         "averaged_process",
         "bootstrap_laws",

@@ -13,10 +13,10 @@ from delphi_jax.fit.isoflop import fit_isoflop
 from delphi_jax.fit.law import bootstrap_law, fit_law
 from delphi_jax.fit.study import fit_study
 from delphi_jax.io.study import load_study
-from delphi_jax.labels import ADAMC_SUITE
 from delphi_jax.results import IsoflopFit
 from delphi_jax.status import Status
 from delphi_jax.tables import run_table
+from tests.delphi import ADAMC_SUITE
 from tests.tolerances import REFERENCE, TRUTH
 
 EXPERIMENTS = (
@@ -42,11 +42,8 @@ def rows(real_dir: Path) -> list[dict[str, str]]:
 
 def isoflop_of(rows: list[dict[str, str]]) -> IsoflopFit:
     columns = {name: np.array([float(row[name]) for row in rows]) for name in ("params", "tokens", "loss", "budget")}
-    names, states = np.empty(len(rows), dtype=object), np.empty(len(rows), dtype=object)
-    names[:] = [f"run {i}" for i in range(len(rows))]
-    states[:] = "finished"
-    gflops = columns.pop("budget") / 1e9
-    return fit_isoflop(run_table(names, **columns, total_gflops=gflops, state=states))
+    names = np.array([f"run {i}" for i in range(len(rows))], dtype=object)
+    return fit_isoflop(run_table(names, compute=columns.pop("budget"), **columns)[0])
 
 
 def test_every_experiment_is_known(rows: list[dict[str, str]]) -> None:

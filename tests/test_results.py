@@ -14,12 +14,15 @@ import pytest
 
 import delphi_jax as dj
 from delphi_jax.answers import ANSWER_FIGURES
+from delphi_jax.definition import Definition
 from delphi_jax.fit.law import bootstrap_law, fit_law
 from delphi_jax.io import load_study
-from delphi_jax.labels import ADAMH_SUITE, ANSWER_TITLES, LOSS
+from delphi_jax.labels import ANSWER_TITLES
 from delphi_jax.results import CellFit, LawFit, Result, RichardsFit, StudyFit, SweepFit
 from delphi_jax.results.base import plain
 from delphi_jax.status import Status
+from delphi_jax.tasks import Task
+from tests.delphi import ADAMH_SUITE, LOSS, SWEEP
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -32,12 +35,13 @@ def results(bundled_fit: StudyFit) -> list[Result]:
     answers = [
         dj.allocate(study.runs, [1e21], draws=20),
         dj.coverage_study(study.runs, bundled_fit.laws[ADAMH_SUITE], [1e21], studies=2, draws=20),
-        dj.downstream_intervals(study.evals, study.externals, draws=40),
+        dj.downstream_intervals(study.evals, study.externals, study.definition, draws=40),
         dj.effective_speedup(optima, budgets=[1e21], draws=50),
         dj.fit_study_surfaces(study.runs, at=[(1e9, 2e10)], draws=5),
         dj.forecast_intervals(bundled_fit.isoflop, draws=20),
         dj.law_study(optima, metric=LOSS),
         dj.leave_future_out(optima),
+        dj.check_study(study),
     ]
     studies = [
         dj.bootstrap_study(law.compute, law.loss, draws=1e4, series=name) for name, law in bundled_fit.laws.items()
@@ -66,7 +70,7 @@ def kinds_of(kind: type) -> set[type]:
 
 def numbers(value: Any) -> list[float]:
     """Every finite number below a field, in order; the rest as NaN."""
-    if isinstance(value, bool | str) or value is None or isinstance(value, Status):
+    if isinstance(value, bool | str | Task | Status | Definition) or value is None:
         return [np.nan] if value is None else []
     if isinstance(value, int | float | np.generic):
         return [float(value) if np.isfinite(value) else np.nan]
@@ -78,7 +82,12 @@ def numbers(value: Any) -> list[float]:
         return [number for item in value.values() for number in numbers(item)]
     if isinstance(value, list | tuple):
         return [number for item in value for number in numbers(item)]
-    return [number for field in dataclasses.fields(value) for number in numbers(getattr(value, field.name))]
+    return [number for field in told(value) for number in numbers(getattr(value, field.name))]
+
+
+def told(value: Any) -> list[dataclasses.Field[Any]]:
+    """The fields that JSON holds: all but those that say of what study a part is."""
+    return [field for field in dataclasses.fields(value) if not field.metadata.get("beside")]
 
 
 def test_every_kind_of_result_is_here(results: list[Result]) -> None:
@@ -137,7 +146,7 @@ def test_json_round_trips_every_number(results: list[Result], bundled_fit: Study
 
     for result in results:
         document = json.loads(result.to_json(), parse_constant=refuse)
-        assert list(document) == [field.name for field in dataclasses.fields(result)]
+        assert list(document) == [field.name for field in told(result)]
         if type(result) is not StudyFit:
             np.testing.assert_array_equal(numbers(document), numbers(result), err_msg=type(result).__name__)
     assert json.loads(bundled_fit.to_json(indent=2)) == json.loads(bundled_fit.to_json())
@@ -178,7 +187,7 @@ def test_numbers_that_do_not_exist_come_with_their_status() -> None:
     empty = np.empty(0)
     law = fit_law([1e18, 1e19, 1e20], [2.0, 2.5, 3.0])
     curve = RichardsFit("curve", empty, empty, 0.0, Status.TOO_FEW_POINTS)
-    cell = CellFit(8, 256, "1B", Status.NO_DATA, 0, np.nan, np.empty((0, 5)), empty)
+    cell = CellFit(SWEEP, 8, 256, "1B", Status.NO_DATA, 0, np.nan, np.empty((0, 5)), empty)
     for result in (law, curve, cell):
         document = json.loads(result.to_json())
         assert document["status"] == result.status.label != "fitted"
@@ -187,7 +196,7 @@ def test_numbers_that_do_not_exist_come_with_their_status() -> None:
         assert result.rows()[0]["status"] == result.status.label
     assert np.isnan(law.loss_at([1e21, 1e22])).all()
     assert np.isnan(curve.predict(np.array([-1.0, 0.0]))).all()
-    assert repr(SweepFit((cell,)))
+    assert repr(SweepFit(SWEEP, (cell,)))
     draws = bootstrap_law([1e18, 1e19, 1e20], [2.0, 2.5, 3.0], draws=8)
     assert json.loads(draws.to_json())["intervals"][0] == {"low": None, "median": None, "high": None}
 

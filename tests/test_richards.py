@@ -15,7 +15,6 @@ from delphi_jax.formulas import richards_inverse
 from delphi_jax.kernels import richards as kernel
 from delphi_jax.results import RichardsFit, StudyFit
 from delphi_jax.status import Status
-from delphi_jax.tasks import TASKS
 from tests.tolerances import REFERENCE, STATIONARY, SUM_OF_SQUARES, TRUTH
 
 BATCH = 32
@@ -71,7 +70,7 @@ def random_fits() -> list[tuple[RichardsProblem, RichardsFit]]:
 
 
 def test_reaches_the_reference(golden_fit: StudyFit, golden_numbers: dict[str, Any]) -> None:
-    views = {TASKS[view.task].name: view for view in golden_fit.downstream}
+    views = {view.task.name: view for view in golden_fit.downstream}
     assert sorted(views) == sorted(golden_numbers["richards"])
     for task, expected in golden_numbers["richards"].items():
         curve = views[task].richards
@@ -90,7 +89,7 @@ def test_downstream_follows_the_reference(golden_fit: StudyFit, golden_numbers: 
     sources = {"inverted": "inverted", "clamped_to_pool_min": "clamped"}
     checked = 0
     for view in golden_fit.downstream:
-        expected = golden_numbers["richards"][TASKS[view.task].name]
+        expected = golden_numbers["richards"][view.task.name]
         assert view.asymptote_source == sources[expected["L_inf_branch"]]
         assert view.saturation == pytest.approx(expected["L_inf_candidate"], rel=1e-3)
         assert view.law.L_inf == pytest.approx(expected["L_inf_used"], rel=1e-3)

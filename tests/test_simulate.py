@@ -14,7 +14,7 @@ from delphi_jax.io import load_study
 from delphi_jax.simulate import simulate_study, write_study
 from delphi_jax.status import InputError
 from delphi_jax.tables import Study, fit_runs
-from delphi_jax.tasks import TASKS
+from tests.delphi import TASKS
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 ADAMH, ADAMC = "Delphi Scaling Suite (AdamH)", "Initial Scaling Suite (Cautious AdamC)"

@@ -19,11 +19,11 @@ from delphi_jax.export import document_json, to_plotly
 from delphi_jax.fit.law import fit_laws
 from delphi_jax.fit.speedup import effective_speedup
 from delphi_jax.kernels.precision import run_kernels_with
-from delphi_jax.labels import ADAMC_SUITE, ADAMH_SUITE
 from delphi_jax.plots.drawers import NothingToDraw
 from delphi_jax.plots.speedup import build_effective_speedup, build_effective_speedup_mobile
 from delphi_jax.results.speedup import SpeedupFit, SpeedupLine
 from delphi_jax.status import Status
+from tests.delphi import ADAMC_SUITE, ADAMH_SUITE
 from tests.tolerances import REFERENCE, TRUTH
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -564,9 +564,8 @@ def test_public_measurements(real_dir: Path) -> None:
         columns = {
             name: np.array([float(row[name]) for row in chosen]) for name in ("params", "tokens", "loss", "budget")
         }
-        names, states = np.empty(len(chosen), dtype=object), np.empty(len(chosen), dtype=object)
-        names[:], states[:] = [f"run {i}" for i in range(len(chosen))], ["finished"] * len(chosen)
-        isoflop = fit_isoflop(run_table(names, total_gflops=columns.pop("budget") / 1e9, state=states, **columns))
+        names = np.array([f"run {i}" for i in range(len(chosen))], dtype=object)
+        isoflop = fit_isoflop(run_table(names, compute=columns.pop("budget"), **columns)[0])
         series[corpus] = isoflop.optima(isoflop.suites[0])[:2]
     fit = effective_speedup(series, draws=300)
     assert len(fit.matched.budgets) >= 5

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from benchmarks import baseline
 from delphi_jax.batch import asymptote_grid, pad
 from delphi_jax.devices import chunk_memory
-from delphi_jax.fit.law import TARGETS
 from delphi_jax.fit.stream import bootstrap_study, counted_percentiles
 from delphi_jax.kernels.stream import (
     BIN_BITS,
@@ -35,6 +34,7 @@ from delphi_jax.kernels.stream import (
 from delphi_jax.resamples import resample_counts, resample_probabilities, resample_ranks
 from delphi_jax.results import BootstrapStudy
 from delphi_jax.status import InputError, Status
+from tests.delphi import TARGETS
 from tests.tolerances import REFERENCE, ROUNDING
 
 N = 5

@@ -12,11 +12,11 @@ from delphi_jax.cli import main
 from delphi_jax.export import to_plotly
 from delphi_jax.fit.surface_study import fit_study_surfaces
 from delphi_jax.io import load_study
-from delphi_jax.labels import ADAMC_SUITE, ADAMH_SUITE
 from delphi_jax.plots.drawers import NothingToDraw
 from delphi_jax.plots.surface import build_loss_surface, build_loss_surface_mobile
 from delphi_jax.results.surface import SurfaceBootstrap, SurfaceFit, SurfaceObjective, SurfaceStudy
 from delphi_jax.status import Status
+from tests.delphi import ADAMC_SUITE, ADAMH_SUITE
 
 DATA = Path(__file__).parents[1] / "data"
 TRUTH = {"E": 1.7, "A": 400.0, "B": 410.0, "a": 0.34, "b": 0.28}

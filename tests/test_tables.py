@@ -13,20 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from delphi_jax.definition import delphi
 from delphi_jax.io import load_study
 from delphi_jax.tables import (
     RunTable,
-    bucket_gflops,
     eval_table,
     fit_runs,
-    is_held_out,
     match_grids,
+    rounded,
     run_table,
     seed_label,
     suite_of,
-    token_horizon,
 )
-from delphi_jax.tasks import GSM8K, MMLU
+from tests.delphi import GSM8K, MMLU, SWEEP
 
 ADAMH, ADAMC = "Delphi Scaling Suite (AdamH)", "Initial Scaling Suite (Cautious AdamC)"
 H_NAME, C_NAME = "isoflop-{}-adamh_scaling_v6", "isoflop-{}-nemo-wider-depth-adapt"
@@ -36,14 +35,16 @@ def runs_of(rows: list[tuple[str, float, float, str | None]]) -> RunTable:
     """Runs from (name, params, total_gflops, state)."""
     names, params, gflops, states = zip(*rows, strict=True)
     n = len(rows)
-    return run_table(
+    runs, skipped = run_table(
         np.array(names, dtype=object),
         np.array(params, dtype=np.float64),
         np.full(n, 1e9),
         np.linspace(3, 4, n),
-        np.array(gflops, dtype=np.float64),
-        np.array(states, dtype=object),
+        1e9 * np.array(gflops, dtype=np.float64),
+        labels={"state": np.array(states, dtype=object)},
     )
+    assert skipped == []
+    return runs
 
 
 @pytest.mark.parametrize(
@@ -60,14 +61,14 @@ def runs_of(rows: list[tuple[str, float, float, str | None]]) -> RunTable:
     ],
 )
 def test_suite(name: str, suite: str) -> None:
-    assert suite_of(name) == suite
+    assert suite_of(delphi(), name) == suite
 
 
 @pytest.mark.parametrize(
     ("name", "expected"), [("x-optimal-1e+21", True), ("x-OPTIMAL", True), ("isoflop-1e+18", False)]
 )
 def test_held_out(name: str, expected: bool) -> None:
-    assert is_held_out(name) is expected
+    assert runs_of([(name, 1e9, 3e9, None)]).held_out[0] == expected
 
 
 @pytest.mark.parametrize(
@@ -84,14 +85,14 @@ def test_held_out(name: str, expected: bool) -> None:
     ],
 )
 def test_seed(name: str, label: str) -> None:
-    assert seed_label(name) == label
+    assert seed_label(delphi().seeds, name) == label
 
 
 @given(st.floats(1e-25, 1e59))
 def test_bucket_is_the_correctly_rounded_decimal(gflops: float) -> None:
     exact = Decimal(gflops)
     quantum = Decimal(1).scaleb(exact.adjusted() - 1)
-    assert bucket_gflops(gflops) == float(exact.quantize(quantum, rounding=ROUND_HALF_EVEN))
+    assert rounded(gflops, 2) == float(exact.quantize(quantum, rounding=ROUND_HALF_EVEN))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_bucket_is_the_correctly_rounded_decimal(gflops: float) -> None:
     ],
 )
 def test_bucket(gflops: float, bucket: float) -> None:
-    assert bucket_gflops(gflops) == bucket
+    assert rounded(gflops, 2) == bucket
     assert runs_of([("a", 1e9, gflops, None)]).bucket[0] == np.float64(bucket) * 1e9
 
 
@@ -123,7 +124,7 @@ def test_bucket(gflops: float, bucket: float) -> None:
     ],
 )
 def test_token_horizon(tokens: float, horizon: str) -> None:
-    assert token_horizon(float(tokens)) == horizon
+    assert SWEEP.horizon_of(float(tokens)) == horizon
 
 
 @pytest.mark.parametrize(
@@ -154,8 +155,7 @@ class TestGridMatching:
                 ("nemotron-optimal", 5e8, 3e9, None),
             ]
         )
-        kept, skipped = match_grids(runs)
-        assert skipped is not None
+        kept, (skipped,) = match_grids(runs)
         assert skipped.names == (C_NAME.format("other-params"), C_NAME.format("other-bucket"))
         same = [C_NAME.format("same"), C_NAME.format("below")]
         assert kept.name.tolist() == [H_NAME.format(1), *same, "dclm", "nemotron-optimal"]
@@ -163,11 +163,11 @@ class TestGridMatching:
     @pytest.mark.parametrize("name", [H_NAME, C_NAME, "dclm-{}"])
     def test_one_suite_is_left_alone(self, name: str) -> None:
         runs = runs_of([(name.format(i), 1e8 * (i + 1), 3e9, None) for i in range(3)])
-        assert match_grids(runs) == (runs, None)
+        assert match_grids(runs) == (runs, [])
 
     def test_held_out_runs_do_not_make_a_suite_present(self) -> None:
         runs = runs_of([(C_NAME.format(1), 1e8, 3e9, None), ("adamh-scaling-ladder-optimal-1e+21", 3e9, 1e12, None)])
-        assert match_grids(runs) == (runs, None)
+        assert match_grids(runs) == (runs, [])
 
     def test_a_crashed_run_is_no_grid_cell(self) -> None:
         runs = runs_of(
@@ -178,14 +178,13 @@ class TestGridMatching:
                 (C_NAME.format(2), 2e8, 3e9, None),
             ]
         )
-        kept, skipped = match_grids(runs)
-        assert skipped is not None
+        kept, (skipped,) = match_grids(runs)
         assert skipped.names == (C_NAME.format(2),)
         assert len(kept) == 3
 
     def test_only_crashed_adamh_runs_match_nothing(self) -> None:
         runs = runs_of([(H_NAME.format(1), 1e8, 3e9, "crashed"), (C_NAME.format(1), 2e8, 3e9, None)])
-        assert match_grids(runs) == (runs, None)
+        assert match_grids(runs) == (runs, [])
 
 
 def test_fit_runs_leaves_out_held_out_and_crashed() -> None:
@@ -240,7 +239,7 @@ def test_golden_counts_and_buckets(golden_dir: Path) -> None:
 
 def test_golden_sweep_cells(golden_dir: Path) -> None:
     numbers = json.loads((golden_dir / "numbers.json").read_text())
-    sweep = load_study(golden_dir / "data", tables={"hparam_sweep"}).sweep
+    sweep = load_study(golden_dir / "data", tables={"sweep"}).sweep
     assert sweep is not None
     assert len(numbers["gp_cells"]) == 24
     for cell in numbers["gp_cells"]:

@@ -16,11 +16,11 @@ from delphi_jax.export import document_json, to_plotly
 from delphi_jax.fit.law import fit_law
 from delphi_jax.fit.validation import leave_future_out
 from delphi_jax.kernels.precision import run_kernels_with
-from delphi_jax.labels import ADAMC_SUITE, ADAMH_SUITE
 from delphi_jax.plots.drawers import NothingToDraw
 from delphi_jax.plots.validation import build_leave_future_out, build_leave_future_out_mobile
 from delphi_jax.results.validation import HELD_OUT, OPTIMUM, Prediction, Refit, ValidationFit
 from delphi_jax.status import Status
+from tests.delphi import ADAMC_SUITE, ADAMH_SUITE
 from tests.tolerances import REFERENCE, TRUTH
 
 DATA = Path(__file__).resolve().parents[1] / "data"

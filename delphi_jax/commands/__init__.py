@@ -7,10 +7,14 @@ package and ``cli.py`` print.
 from delphi_jax.commands import (
     allocate,
     bootstrap,
+    check,
     coverage,
     downstream,
+    fetch,
+    init,
     intervals,
     law,
+    report,
     simulate,
     speedup,
     study,
@@ -20,5 +24,21 @@ from delphi_jax.commands import (
 
 __all__ = ["COMMANDS"]
 
-COMMANDS = (study, bootstrap, law, intervals, coverage, downstream, validate, speedup, surface, allocate, simulate)
+COMMANDS = (
+    fetch,
+    init,
+    check,
+    study,
+    report,
+    bootstrap,
+    law,
+    intervals,
+    coverage,
+    downstream,
+    validate,
+    speedup,
+    surface,
+    allocate,
+    simulate,
+)
 """In the order in which ``--help`` lists them."""

@@ -13,10 +13,10 @@ from delphi_jax.commands.options import (
     add_figures,
     add_json,
     add_level,
+    add_objective,
     add_runs,
     add_suites,
     budget,
-    quantity,
 )
 from delphi_jax.commands.printing import print_json, print_reading, print_rows, progress, write_answer
 from delphi_jax.commands.reading import keep_compiled_programs, load
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from delphi_jax.tables import Study
 
 __all__ = ["add_parser"]
-
-_BUDGETS = (1e21, 1e22, 1e23)
 
 
 def add_parser(commands: Any) -> None:
@@ -50,9 +48,8 @@ def add_parser(commands: Any) -> None:
         "--budgets",
         nargs="+",
         type=budget,
-        default=_BUDGETS,
         metavar="BUDGET",
-        help="compute budgets, FLOPs (default: 1e21 1e22 1e23)",
+        help="compute budgets, FLOPs (default: the targets of the study)",
     )
     parser.add_argument(
         "--flops",
@@ -60,7 +57,12 @@ def add_parser(commands: Any) -> None:
         default=FLOPS[0],
         help="how FLOPs are counted: as measured (default), a budget being k*N*D with the runs' median k, or as 6*N*D",
     )
-    _add_objective(parser)
+    add_objective(
+        parser,
+        ("huber", "squared"),
+        {"loss": "of the loss itself", "log": "of its logarithm (approach 3 of Hoffmann et al. 2022)"},
+        of="the surface's",
+    )
     add_draws(parser, 1000)
     parser.set_defaults(draws=1000, seed=0)
     add_level(parser, "of the intervals; 1 - P is the size of the tests for biases")
@@ -68,25 +70,6 @@ def add_parser(commands: Any) -> None:
     add_figures(parser)
     add_cache(parser)
     parser.set_defaults(run=_allocate)
-
-
-def _add_objective(parser: argparse.ArgumentParser) -> None:
-    """What the surface's fit minimises."""
-    parser.add_argument(
-        "--loss-function",
-        choices=("huber", "squared"),
-        default="huber",
-        help="of the surface's residuals (default: huber)",
-    )
-    parser.add_argument(
-        "--residual",
-        choices=("loss", "log"),
-        default="loss",
-        help="the surface's residuals: of the loss itself (default), or of its logarithm",
-    )
-    parser.add_argument(
-        "--delta", type=quantity, default=1e-3, metavar="X", help="where Huber's function turns linear (default: 0.001)"
-    )
 
 
 def _allocate(args: argparse.Namespace) -> int:
@@ -112,7 +95,7 @@ def _run_allocate(args: argparse.Namespace) -> tuple[Study, StudyFit, Allocation
         try:
             found = allocate(
                 study.runs,
-                args.budgets,
+                args.budgets or study.definition.targets,
                 suites=args.suite,
                 flops=args.flops,
                 objective=SurfaceObjective(args.loss_function, args.residual, args.delta),
@@ -123,7 +106,7 @@ def _run_allocate(args: argparse.Namespace) -> tuple[Study, StudyFit, Allocation
         except ValueError as error:
             raise InputError(str(error)) from error
     if not found.suites:
-        raise InputError("there are no IsoFLOP runs: runs.json needs finished runs whose names do not say optimal")
+        raise InputError("there are no IsoFLOP runs: the study needs finished runs that are not held out")
     return study, fit, found
 
 

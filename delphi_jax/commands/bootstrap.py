@@ -117,7 +117,6 @@ def _bootstrap(args: argparse.Namespace) -> int:
 
 def _run_bootstrap(args: argparse.Namespace) -> tuple[Study, StudyFit, dict[str, BootstrapStudy]]:
     from delphi_jax.devices import first_process
-    from delphi_jax.fit.law import TARGETS
     from delphi_jax.fit.stream import bootstrap_study, choose_method
     from delphi_jax.fit.study import fit_study
 
@@ -136,7 +135,7 @@ def _run_bootstrap(args: argparse.Namespace) -> tuple[Study, StudyFit, dict[str,
                 found[suite] = bootstrap_study(
                     compute,
                     loss,
-                    args.targets or TARGETS,
+                    args.targets or study.definition.targets,
                     draws=draws,
                     seed=args.seed,
                     method=methods[suite],

@@ -42,7 +42,7 @@ def add_parser(commands: Any) -> None:
     add_runs(parser)
     parser.set_defaults(sweep=None)
     parser.add_argument(
-        "--suite", metavar="NAME", help="the suite to simulate (default: AdamH, else the first with a law)"
+        "--suite", metavar="NAME", help="the suite to simulate (default: the study's focus, else the first with a law)"
     )
     parser.add_argument(
         "--truth",
@@ -83,7 +83,7 @@ def add_parser(commands: Any) -> None:
         help=f"only these of {', '.join(INTERVAL_METHODS)} (default: all)",
     )
     add_level(parser, "nominal coverage")
-    add_targets(parser, "the middle and the largest budget of the fit, and 1e21 1e22 1e23 where beyond it")
+    add_targets(parser, "the middle and the largest budget of the fit, and the study's targets beyond it")
     add_json(parser)
     add_figures(parser)
     add_cache(parser)
@@ -127,7 +127,7 @@ def _run_coverage(args: argparse.Namespace) -> tuple[Study, StudyFit, CoverageFi
     if not args.no_cache:
         keep_compiled_programs(args.cache_dir)
     fit = fit_study(study, ("laws",))
-    (suite,) = suites_with_law(argparse.Namespace(suite=[args.suite or focus_suite(fit.laws)]), fit)
+    (suite,) = suites_with_law(argparse.Namespace(suite=[args.suite or focus_suite(fit.laws, study.definition)]), fit)
     with progress_bar(suite, "studies") as report:
         try:
             found = coverage_study(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from delphi_jax.commands.options import add_cache, add_draws, add_figures, add_json, add_level, budget
+from delphi_jax.commands.options import add_cache, add_data, add_draws, add_figures, add_json, add_level, budget
 from delphi_jax.commands.printing import print_json, print_reading, print_rows, progress, write_answer
 from delphi_jax.commands.reading import keep_compiled_programs, load
-from delphi_jax.labels import NO_EVALUATIONS
 from delphi_jax.status import InputError
-from delphi_jax.tasks import TASKS
+from delphi_jax.tasks import no_evaluations
 
 if TYPE_CHECKING:
     from delphi_jax.results.downstream import DownstreamIntervals
@@ -33,12 +31,7 @@ def add_parser(commands: Any) -> None:
         description="Forecast the soft and the hard metric of every downstream task and shot count, at the held-out "
         f"budgets and beyond, with percentile intervals from resampling both steps together. {_CONTAINS}",
     )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        metavar="DIR",
-        help="folder of the study's tables, .json, .csv or .parquet (default: data)",
-    )
+    add_data(parser)
     parser.set_defaults(runs=None, sweep=None)
     parser.add_argument(
         "--budgets",
@@ -46,7 +39,7 @@ def add_parser(commands: Any) -> None:
         type=budget,
         default=(),
         metavar="BUDGET",
-        help="forecast at these compute budgets too, FLOPs (default: 1e25 and the held-out ones)",
+        help="forecast at these compute budgets too, FLOPs (default: the tasks' own and the held-out ones)",
     )
     add_draws(parser, 1000)
     parser.set_defaults(draws=1000, seed=0)
@@ -62,7 +55,9 @@ def _downstream(args: argparse.Namespace) -> int:
 
     study, found = _run_downstream(args)
     fits = tuple(view.fit for view in found.views)
-    fit = StudyFit(study.source, downstream=fits, skipped=study.skipped, missing=study.missing)
+    fit = StudyFit(
+        study.source, downstream=fits, skipped=study.skipped, missing=study.missing, definition=study.definition
+    )
     notices = fit.notices() + found.notices()
     if args.json:
         print_json(args, {"downstream": found.to_dict()}, notices)
@@ -78,15 +73,21 @@ def _downstream(args: argparse.Namespace) -> int:
 def _run_downstream(args: argparse.Namespace) -> tuple[Study, DownstreamIntervals]:
     from delphi_jax.fit.downstream_intervals import downstream_intervals
 
-    study = load(args, {name for key in TASKS for name in (key, f"{key}_external")})
+    study = load(args, {"tasks"})
     if not study.evals:
-        raise InputError(f"{args.data}: {NO_EVALUATIONS}")
+        raise InputError(f"{args.data}: {no_evaluations(study.definition.tasks)}")
     if not args.no_cache:
         keep_compiled_programs(args.cache_dir)
     with progress("resampling"):
         try:
             found = downstream_intervals(
-                study.evals, study.externals, args.budgets, draws=args.draws, seed=args.seed, level=args.level
+                study.evals,
+                study.externals,
+                study.definition,
+                args.budgets,
+                draws=args.draws,
+                seed=args.seed,
+                level=args.level,
             )
         except ValueError as error:
             raise InputError(str(error)) from error

@@ -11,13 +11,14 @@ from delphi_jax.commands.options import (
     add_figures,
     add_json,
     add_level,
+    add_metric,
     add_runs,
     add_suites,
     add_targets,
 )
 from delphi_jax.commands.printing import print_json, print_list, print_reading, print_rows, progress, write_answer
-from delphi_jax.commands.reading import keep_compiled_programs, load, suites_with_law
-from delphi_jax.labels import INTERVAL_METHODS, LOSS
+from delphi_jax.commands.reading import keep_compiled_programs, load, pinned, suites_with_law
+from delphi_jax.labels import INTERVAL_METHODS
 from delphi_jax.status import InputError
 
 if TYPE_CHECKING:
@@ -63,12 +64,7 @@ def add_parser(commands: Any) -> None:
         metavar="LOSS",
         help="asymptote of the Student-t prediction interval (default: no such interval)",
     )
-    parser.add_argument(
-        "--metric",
-        default=LOSS,
-        metavar="NAME",
-        help=f"metric that the pinned asymptote belongs to; another than the runs' own is refused (default: {LOSS})",
-    )
+    add_metric(parser)
     add_json(parser)
     add_figures(parser)
     add_cache(parser)
@@ -91,9 +87,7 @@ def _intervals(args: argparse.Namespace) -> int:
 
 def _run_intervals(args: argparse.Namespace) -> tuple[Study, StudyFit, IntervalsFit]:
     from delphi_jax.fit.forecasts import forecast_intervals
-    from delphi_jax.fit.law import TARGETS
     from delphi_jax.fit.study import fit_study
-    from delphi_jax.results.law import PinnedAsymptote
 
     study = load(args, {"runs"})
     if not args.no_cache:
@@ -103,14 +97,14 @@ def _run_intervals(args: argparse.Namespace) -> tuple[Study, StudyFit, Intervals
         try:
             found = forecast_intervals(
                 fit.isoflop,
-                args.targets or TARGETS,
+                args.targets or study.definition.targets,
                 suites=suites_with_law(args, fit),
                 methods=tuple(dict.fromkeys(args.methods or INTERVAL_METHODS)),
                 draws=args.draws,
                 seed=args.seed,
                 level=args.level,
                 exact=args.exact,
-                pinned=None if args.pin is None else PinnedAsymptote(args.pin, args.metric),
+                pinned=None if args.pin is None else pinned(args, args.pin, study),
                 held_out=fit.held_out,
             )
         except ValueError as error:

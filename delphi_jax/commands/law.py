@@ -10,19 +10,20 @@ from delphi_jax.commands.options import (
     add_figures,
     add_json,
     add_level,
+    add_metric,
+    add_objective,
     add_runs,
     add_suites,
     add_targets,
-    quantity,
 )
 from delphi_jax.commands.printing import print_json, print_reading, print_rows, progress, write_answer
-from delphi_jax.commands.reading import keep_compiled_programs, load
-from delphi_jax.labels import LOSS
+from delphi_jax.commands.reading import keep_compiled_programs, load, pinned
 from delphi_jax.status import InputError
 
 if TYPE_CHECKING:
     from delphi_jax.fit.law_intervals import Asymptote
     from delphi_jax.results.isoflop import IsoflopFit
+    from delphi_jax.tables import Study
 
 __all__ = ["add_parser"]
 
@@ -46,23 +47,9 @@ def add_parser(commands: Any) -> None:
         metavar="free|shared|LOSS",
         help="free (default), one shared by all suites, or pinned to a value",
     )
-    parser.add_argument(
-        "--metric",
-        default=LOSS,
-        metavar="NAME",
-        help=f"metric that a pinned asymptote belongs to; another than the runs' own is refused (default: {LOSS})",
-    )
-    parser.add_argument(
-        "--loss-function", choices=("squared", "huber"), default="squared", help="of the residuals (default: squared)"
-    )
-    parser.add_argument(
-        "--residual",
-        choices=("log", "loss"),
-        default="log",
-        help="residuals of log(L - L_inf), as the reference (default), or of the loss itself",
-    )
-    parser.add_argument(
-        "--delta", type=quantity, default=1e-3, metavar="X", help="where Huber's function turns linear (default: 0.001)"
+    add_metric(parser)
+    add_objective(
+        parser, ("squared", "huber"), {"log": "of log(L - L_inf), as the reference", "loss": "of the loss itself"}
     )
     add_level(parser, "of the intervals")
     add_json(parser)
@@ -81,7 +68,6 @@ def _asymptote(text: str) -> str | float:
 
 
 def _law(args: argparse.Namespace) -> int:
-    from delphi_jax.fit.law import TARGETS
     from delphi_jax.fit.law_intervals import law_study
     from delphi_jax.fit.study import fit_study
     from delphi_jax.results.law import Objective
@@ -95,11 +81,11 @@ def _law(args: argparse.Namespace) -> int:
         try:
             found = law_study(
                 optima,
-                args.targets or TARGETS,
+                args.targets or study.definition.targets,
                 level=args.level,
-                asymptote=_given(args),
+                asymptote=_given(args, study),
                 objective=Objective(args.loss_function, args.residual, args.delta),
-                metric=LOSS,
+                metric=study.definition.metric.name,
             )
         except ValueError as error:
             raise InputError(str(error)) from error
@@ -113,10 +99,8 @@ def _law(args: argparse.Namespace) -> int:
     return write_answer(args, found)
 
 
-def _given(args: argparse.Namespace) -> Asymptote:
-    from delphi_jax.results.law import PinnedAsymptote
-
-    return args.asymptote if isinstance(args.asymptote, str) else PinnedAsymptote(args.asymptote, args.metric)
+def _given(args: argparse.Namespace, study: Study) -> Asymptote:
+    return args.asymptote if isinstance(args.asymptote, str) else pinned(args, args.asymptote, study)
 
 
 def _suites(args: argparse.Namespace, isoflop: IsoflopFit) -> list[str]:

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from delphi_jax.labels import FIGURE_FORMATS
+from delphi_jax.plots.theme import BRAND, THEMES
 
 __all__ = [
     "BAD_INPUT",
     "BAD_USAGE",
     "OK",
     "add_cache",
+    "add_data",
     "add_draws",
     "add_figures",
     "add_formats",
     "add_input",
     "add_json",
     "add_level",
+    "add_metric",
+    "add_objective",
     "add_runs",
     "add_suites",
     "add_targets",
+    "add_theme",
     "budget",
     "natural",
     "positive",
@@ -75,13 +81,23 @@ def add_input(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_runs(parser: argparse.ArgumentParser) -> None:
+def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         type=Path,
         metavar="DIR",
-        help="folder of the study's tables, .json, .csv or .parquet (default: data)",
+        help="folder of the study's tables, .json, .csv or .parquet (default: that of the study file, else data)",
     )
+    parser.add_argument(
+        "--study",
+        type=Path,
+        metavar="FILE",
+        help="study file: what the tables hold (default: DIR/study.toml, else the Delphi study); see init and check",
+    )
+
+
+def add_runs(parser: argparse.ArgumentParser) -> None:
+    add_data(parser)
     parser.add_argument("--in", dest="runs", type=Path, metavar="FILE", help="table of training runs, instead of DIR's")
 
 
@@ -91,13 +107,38 @@ def add_suites(parser: argparse.ArgumentParser, default: str = "all that have a 
     )
 
 
-def add_targets(parser: argparse.ArgumentParser, default: str = "1e21 1e22 1e23") -> None:
+def add_targets(parser: argparse.ArgumentParser, default: str = "those of the study") -> None:
     parser.add_argument(
         "--targets",
         nargs="+",
         type=budget,
         metavar="BUDGET",
         help=f"compute budgets of the forecasts, FLOPs (default: {default})",
+    )
+
+
+def add_metric(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--metric",
+        metavar="NAME",
+        help="metric that the pinned asymptote belongs to; another than the study's is refused (default: the study's)",
+    )
+
+
+def add_objective(
+    parser: argparse.ArgumentParser, functions: Sequence[str], residuals: Mapping[str, str], of: str = "the"
+) -> None:
+    """What a fit minimises; the first of ``functions``, and of ``residuals`` with their words, is the default."""
+    parser.add_argument(
+        "--loss-function", choices=functions, default=functions[0], help=f"of {of} residuals (default: {functions[0]})"
+    )
+    (first, words), *rest = residuals.items()
+    others = "".join(f", or {other}" for _, other in rest)
+    parser.add_argument(
+        "--residual", choices=tuple(residuals), default=first, help=f"{of} residuals: {words} (default){others}"
+    )
+    parser.add_argument(
+        "--delta", type=quantity, default=1e-3, metavar="X", help="where Huber's function turns linear (default: 0.001)"
     )
 
 
@@ -125,6 +166,17 @@ def add_formats(parser: argparse.ArgumentParser) -> None:
         choices=FIGURE_FORMATS,
         metavar="FORMAT",
         help="json (default), html, png, svg, pdf; several may be given. Images need the extra [images] and a browser",
+    )
+    add_theme(parser)
+
+
+def add_theme(parser: argparse.ArgumentParser, otherwise: str = BRAND.name) -> None:
+    """``otherwise`` is the theme where neither this option nor the study file names one."""
+    parser.add_argument(
+        "--theme",
+        choices=tuple(THEMES),
+        metavar="NAME",
+        help=f"colours of the figures: {', '.join(THEMES)} (default: the study file's, else {otherwise})",
     )
 
 

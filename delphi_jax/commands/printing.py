@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from delphi_jax.draw import Drawing
     from delphi_jax.export import WriteReport
     from delphi_jax.results import Result, StudyFit
-    from delphi_jax.tables import Study
+    from delphi_jax.tables import Missing, Skipped, Study
 
 __all__ = [
     "count",
     "folders_read",
     "print_json",
+    "print_left_out",
     "print_list",
     "print_provenance",
     "print_reading",
@@ -85,12 +86,14 @@ def print_json(args: argparse.Namespace, numbers: dict[str, Any], notices: Seque
 def print_reading(args: argparse.Namespace, study: Study, fit: StudyFit, notices: Sequence[str]) -> None:
     """What was read, left out and missing, and which fits need a look."""
     print_provenance(folders_read(args))
-    print_list(
-        "Left out",
-        [f"{part.table}: {part.count}, {part.reason} ({some(part.names)})" for part in fit.skipped],
-    )
-    print_list("Missing", [f"{part.table}, for {part.needed_for}: {part.how}" for part in study.missing])
+    print_left_out(fit.skipped, study.missing)
     print_list("To look at", notices)
+
+
+def print_left_out(skipped: Sequence[Skipped], missing: Sequence[Missing]) -> None:
+    """Rows that rules left out, and tables that are not there."""
+    print_list("Left out", [f"{part.table}: {part.count}, {part.reason} ({some(part.names)})" for part in skipped])
+    print_list("Missing", [f"{part.table}, for {part.needed_for}: {part.how}" for part in missing])
 
 
 def folders_read(args: argparse.Namespace) -> list[Path]:

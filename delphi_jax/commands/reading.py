@@ -11,21 +11,69 @@ from typing import TYPE_CHECKING
 from delphi_jax.status import InputError
 
 if TYPE_CHECKING:
+    from delphi_jax.definition import Definition
+    from delphi_jax.plots.theme import Theme
     from delphi_jax.results import StudyFit
+    from delphi_jax.results.law import PinnedAsymptote
     from delphi_jax.tables import Study
 
-__all__ = ["cache_folder", "keep_compiled_programs", "load", "suites_with_law"]
+__all__ = [
+    "cache_folder",
+    "keep_compiled_programs",
+    "load",
+    "load_definition",
+    "pinned",
+    "study_theme",
+    "suites_with_law",
+]
 
 
-def load(args: argparse.Namespace, tables: Collection[str] | None) -> Study:
-    """The study that the options name; the default folder only where no file is given."""
+def load(args: argparse.Namespace, tables: Collection[str] | None, definition: Definition | None = None) -> Study:
+    """The study that the options name, its ``tables`` of some kinds; the default folder only where no file is given."""
     from delphi_jax.io import load_study
 
-    if args.data is None and args.runs is None and (args.sweep is None or (tables and "runs" in tables)):
-        args.data = Path("data")
-    elif args.data is not None and (args.runs or args.sweep) and not args.data.is_dir():
+    _choose_folder(args, tables)
+    if args.data is not None and (args.runs or args.sweep) and not args.data.is_dir():
         raise InputError(f"{args.data}: no such folder; give the folder that holds the study's tables")
-    return load_study(args.data, runs=args.runs, sweep=args.sweep, tables=tables)
+    return load_study(args.data, study=definition or args.study, runs=args.runs, sweep=args.sweep, tables=tables)
+
+
+def load_definition(args: argparse.Namespace) -> Definition:
+    """What the study file that the options name says."""
+    from delphi_jax.io.study import find_definition
+
+    _choose_folder(args, None)
+    return find_definition(args.data, args.study)
+
+
+def _choose_folder(args: argparse.Namespace, tables: Collection[str] | None) -> None:
+    if args.data is None and args.runs is None and (args.sweep is None or (tables and "runs" in tables)):
+        args.data = Path("data") if args.study is None else args.study.parent
+
+
+def study_theme(definition: Definition) -> Theme:
+    """The theme that a study file asks for; InputError where there is no such theme."""
+    from delphi_jax.plots.theme import BRAND, THEMES, theme_from
+
+    given = definition.theme
+    if given and isinstance(given, str) and given not in THEMES:
+        raise InputError(f"{definition.source}: theme: there is no theme {given!r}; the themes are {', '.join(THEMES)}")
+    try:
+        return (THEMES[given] if given else BRAND) if isinstance(given, str) else theme_from(given)
+    except ValueError as error:
+        raise InputError(f"{definition.source}: {error}") from None
+
+
+def pinned(args: argparse.Namespace, value: float, study: Study) -> PinnedAsymptote:
+    """An asymptote that was given, with its metric; InputError where that is not the study's."""
+    from delphi_jax.results.law import PinnedAsymptote
+
+    metric = study.definition.metric.name
+    if args.metric not in (None, metric):
+        raise InputError(
+            f"the asymptote {value:g} belongs to {args.metric!r}, the series to {metric!r}: pin one of the same metric"
+        )
+    return PinnedAsymptote(value, metric)
 
 
 def keep_compiled_programs(folder: Path | None) -> None:

@@ -49,8 +49,8 @@ def add_parser(commands: Any) -> None:
         nargs="+",
         type=budget,
         metavar="BUDGET",
-        help="compute budgets of the multiplier between the laws, FLOPs (default: those of both suites, and 1e21 1e22 "
-        "1e23)",
+        help="compute budgets of the multiplier between the laws, FLOPs (default: those of both suites, and the "
+        "study's targets)",
     )
     add_draws(parser, _DRAWS)
     add_level(parser, "of the intervals")
@@ -86,7 +86,7 @@ def _run_speedup(args: argparse.Namespace) -> tuple[Study, StudyFit, SpeedupFit]
     fit = fit_study(study, ("isoflop",))
     first, second = _suites(args, fit)
     optima = {suite: fit.isoflop.optima(suite)[:2] for suite in (first, second)}
-    settings = {"draws": args.draws, "seed": args.seed, "level": args.level}
+    settings = {"draws": args.draws, "seed": args.seed, "level": args.level, "definition": study.definition}
     try:
         return study, fit, effective_speedup(optima, L_inf=args.pin, budgets=args.budgets, **settings)
     except ValueError as error:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from delphi_jax.commands.options import add_cache, add_draws, add_figures, add_json, add_runs, add_suites, quantity
+from delphi_jax.commands.options import (
+    add_cache,
+    add_draws,
+    add_figures,
+    add_json,
+    add_objective,
+    add_runs,
+    add_suites,
+    quantity,
+)
 from delphi_jax.commands.printing import print_json, print_reading, print_rows, progress, write_answer
 from delphi_jax.commands.reading import keep_compiled_programs, load
 from delphi_jax.status import InputError
@@ -24,17 +33,10 @@ def add_parser(commands: Any) -> None:
     add_runs(parser)
     parser.set_defaults(sweep=None)
     add_suites(parser, default="all")
-    parser.add_argument(
-        "--loss-function", choices=("huber", "squared"), default="huber", help="of the residuals (default: huber)"
-    )
-    parser.add_argument(
-        "--residual",
-        choices=("loss", "log"),
-        default="loss",
-        help="residuals of the loss itself (default), or of its logarithm (approach 3 of Hoffmann et al. 2022)",
-    )
-    parser.add_argument(
-        "--delta", type=quantity, default=1e-3, metavar="X", help="where Huber's function turns linear (default: 0.001)"
+    add_objective(
+        parser,
+        ("huber", "squared"),
+        {"loss": "of the loss itself", "log": "of its logarithm (approach 3 of Hoffmann et al. 2022)"},
     )
     parser.add_argument(
         "--at",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from delphi_jax.commands.options import add_cache, add_figures, add_json, add_runs, add_suites
+from delphi_jax.commands.options import add_cache, add_figures, add_json, add_metric, add_runs, add_suites
 from delphi_jax.commands.printing import print_json, print_reading, print_rows, write_answer
-from delphi_jax.commands.reading import keep_compiled_programs, load, suites_with_law
+from delphi_jax.commands.reading import keep_compiled_programs, load, pinned, suites_with_law
 from delphi_jax.status import InputError
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def add_parser(commands: Any) -> None:
         help="also refit with the asymptote pinned to this loss, which must have been known at the time: one that was "
         "fitted to the same runs knows the future",
     )
+    add_metric(parser)
     parser.add_argument(
         "--method",
         choices=("grid", "optimum"),
@@ -75,7 +76,8 @@ def _run_validation(args: argparse.Namespace) -> tuple[Study, StudyFit, Validati
     means = {suite: fit.held_out.means(suite) for suite in suites}
     held_out = {suite: pair for suite, pair in means.items() if len(pair[0])}
     try:
-        return study, fit, leave_future_out(optima, held_out, L_inf=args.pin, method=args.method)
+        pin = None if args.pin is None else pinned(args, args.pin, study).value
+        return study, fit, leave_future_out(optima, held_out, L_inf=pin, method=args.method)
     except ValueError as error:
         raise InputError(f"--pin: {error}" if args.pin is not None else str(error)) from error
 

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from delphi_jax.fit.intervals import study_intervals
 from delphi_jax.fit.isoflop import fit_isoflop
-from delphi_jax.fit.law import TARGETS
 from delphi_jax.fit.truth import FlopsFactor, StudySimulator, Truth, law_truth, pooled_deviation, surface_truth
 from delphi_jax.formulas import residual_percent
 from delphi_jax.labels import INTERVAL_KINDS, INTERVAL_METHODS, LAW_VALUE, NEW_OPTIMUM, NEW_RUN, NOISE_MODELS
@@ -92,7 +91,9 @@ def coverage_study(
     if not methods or not set(methods) <= set(INTERVAL_METHODS):
         raise ValueError(f"methods must be some of {', '.join(INTERVAL_METHODS)}, got {', '.join(methods) or 'none'}")
     parabolas = _parabolas(runs, truth)
-    targets = default_targets([fit.bucket for fit in parabolas]) if targets is None else targets
+    targets = (
+        default_targets([fit.bucket for fit in parabolas], runs.definition.targets) if targets is None else targets
+    )
     targets = np.atleast_1d(np.asarray(targets, dtype=np.float64))
     if not (targets.ndim == 1 and targets.size and np.all((targets > 0) & np.isfinite(targets))):
         raise ValueError(f"targets must be finite positive budgets in FLOPs, at least one, got {targets.tolist()}")
@@ -145,11 +146,11 @@ def coverage_study(
     )
 
 
-def default_targets(buckets: ArrayLike) -> tuple[float, ...]:
-    """Budgets inside and beyond a fit of ``buckets`` [K]: its middle and largest one, and the usual ones beyond."""
+def default_targets(buckets: ArrayLike, targets: Sequence[float]) -> tuple[float, ...]:
+    """Budgets inside and beyond a fit of ``buckets`` [K]: its middle and largest one, and ``targets`` beyond."""
     ordered = np.sort(np.asarray(buckets, dtype=np.float64))
     inside = dict.fromkeys((float(ordered[len(ordered) // 2]), float(ordered[-1])))
-    return (*inside, *(target for target in TARGETS if target > ordered[-1]))
+    return (*inside, *(target for target in targets if target > ordered[-1]))
 
 
 def tally_intervals(

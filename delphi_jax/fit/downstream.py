@@ -10,18 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from delphi_jax.batch import pad, padded_length
+from delphi_jax.definition import Definition
 from delphi_jax.fit.law import fit_laws, prepare_laws
 from delphi_jax.formulas import richards_inverse
 from delphi_jax.kernels import richards as kernel
 from delphi_jax.kernels.chunks import on_all_devices
-from delphi_jax.labels import view_name
-from delphi_jax.results import FIT_DIVIDE, DownstreamFit, Floats, LawFit, RichardsFit
+from delphi_jax.results import DownstreamFit, Floats, LawFit, RichardsFit
 from delphi_jax.status import Status
 from delphi_jax.tables import EvalTable, ExternalTable
-from delphi_jax.tasks import MMLU, TASKS, Task
+from delphi_jax.tasks import LEAST_AMPLITUDE, Task
 
 __all__ = [
-    "FORECAST_BUDGET",
     "RichardsProblem",
     "TaskPoints",
     "amplitude_bounds",
@@ -33,17 +32,9 @@ __all__ = [
     "task_points",
 ]
 
-FORECAST_BUDGET = 1e25
-"""FLOPs"""
-
-_DEFAULT_ASYMPTOTE = 0.2
-"""Bits per byte, where there are no external models to learn a saturation point from."""
-_MIN_POINTS = 4
-"""Points with both metrics that HumanEval and GSM8K ask for (methods, section 6)."""
 _K_BOUNDS = (0.1, 50.0)
 _V_BOUNDS = (0.1, 20.0)
 _X0_MARGIN = 2.0
-_LEAST_AMPLITUDE = 0.05
 _HIGHEST = 1.0
 _PATIENT = 20 * kernel.LONG
 """Evaluations for the few problems that do not converge in the usual number."""
@@ -121,7 +112,7 @@ def search_richards(
 
 def amplitude_bounds(floor: float, ceiling: float | None = None) -> tuple[float, float]:
     """Bounds of K - f, the same value twice where the ceiling is pinned."""
-    return (_LEAST_AMPLITUDE, _HIGHEST - floor) if ceiling is None else (ceiling - floor, ceiling - floor)
+    return (LEAST_AMPLITUDE, _HIGHEST - floor) if ceiling is None else (ceiling - floor, ceiling - floor)
 
 
 def _checked(problem: RichardsProblem) -> tuple[Floats, Floats]:
@@ -130,7 +121,7 @@ def _checked(problem: RichardsProblem) -> tuple[Floats, Floats]:
         raise ValueError(f"{problem.series}: x and y must be of one length, got {x.shape} and {y.shape}")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise ValueError(f"{problem.series}: x and y must be finite")
-    if not 0.0 <= problem.floor < _HIGHEST - _LEAST_AMPLITUDE:
+    if not 0.0 <= problem.floor < _HIGHEST - LEAST_AMPLITUDE:
         raise ValueError(f"{problem.series}: floor must lie in [0, 0.95), got {problem.floor}")
     if problem.ceiling is not None and not problem.floor < problem.ceiling <= _HIGHEST:
         raise ValueError(f"{problem.series}: ceiling must lie in ({problem.floor}, 1], got {problem.ceiling}")
@@ -165,28 +156,34 @@ class TaskPoints:
     task: Task
     soft: Floats
     hard: Floats
+    asks_curve: bool
+    """Whether the task's rules ask for a curve of these rows."""
     on_curve: NDArray[np.bool_]
     """Rows that the curve is fitted to; none where the rules ask for no curve."""
     bounding: NDArray[np.bool_]
-    """Rows whose smallest soft metric bounds the asymptote; none where there are no external models."""
+    """Rows whose smallest soft metric bounds the asymptote; none where the task's default stands in."""
 
 
-def task_points(task: Task, own: EvalTable, external: ExternalTable | None) -> TaskPoints:
-    """The rows of ``task`` and their parts in its curve and its asymptote."""
+def task_points(own: EvalTable, external: ExternalTable | None, divide: float) -> TaskPoints:
+    """The rows of a task and their parts in its curve and its asymptote.
+
+    ``divide`` in FLOPs: budgets below are fitted, the rest held out.
+    """
+    task = own.task
     has_external = external is not None and len(external.soft) > 0
     soft = np.concatenate([own.soft, external.soft]) if has_external else own.soft
     hard = np.concatenate([own.hard, external.hard]) if has_external else own.hard
     is_own = np.arange(len(soft)) < len(own.soft)
-    train = is_own & (np.resize(own.budget, len(soft)) < FIT_DIVIDE)
-    if task is MMLU:
-        return TaskPoints(task, soft, hard, ~is_own if has_external else train, np.full(len(soft), True))
-    none = np.full(len(soft), False)
-    if not has_external:
-        return TaskPoints(task, soft, hard, none, none)
-    pool = train | ~is_own
+    train = np.concatenate([own.budget < divide, np.full(len(soft) - len(own.soft), False)])
+    none, every = np.full(len(soft), False), np.full(len(soft), True)
+    pool = ~is_own if has_external and task.curve_from == "externals" else train | ~is_own
+    has_rows = has_external or task.curve_without_externals
+    if not has_rows:
+        pool = none
     both = pool & np.isfinite(soft) & np.isfinite(hard)
-    enough = np.count_nonzero(both) >= _MIN_POINTS
-    return TaskPoints(task, soft, hard, both if enough else none, both if both.any() else pool)
+    asks_curve = bool(has_rows and np.count_nonzero(both) >= task.curve_least_points)
+    bounding = every if task.asymptote_below == "every row" else both if both.any() else pool
+    return TaskPoints(task, soft, hard, asks_curve, both if asks_curve else none, bounding)
 
 
 def saturation_asymptote(
@@ -204,7 +201,7 @@ def saturation_asymptote(
 def _asymptote(points: TaskPoints, curve: RichardsFit | None) -> tuple[float, str, float]:
     """(L_inf, where it comes from, negated saturation point) of one task (methods, section 6)."""
     if not points.bounding.any():
-        return _DEFAULT_ASYMPTOTE, "constant", np.nan
+        return points.task.asymptote_default, "constant", np.nan
     smallest = np.min(points.soft[points.bounding], keepdims=True)
     if curve is None or not curve.fitted:
         return float(smallest[0]), "smallest", np.nan
@@ -216,51 +213,52 @@ def _asymptote(points: TaskPoints, curve: RichardsFit | None) -> tuple[float, st
 def fit_downstream(
     evals: Mapping[str, EvalTable],
     externals: Mapping[str, ExternalTable],
+    definition: Definition,
     *,
-    forecast_budget: float = FORECAST_BUDGET,
+    forecast_budget: float | None = None,
 ) -> tuple[DownstreamFit, ...]:
-    """The two-step forecast of every task and shot count (methods, section 6), in canonical order.
+    """The two-step forecast of every task and shot count (methods, section 6), in the order of the study's tasks.
 
-    ``evals`` and ``externals`` are tables by task key; ``forecast_budget`` in FLOPs. One Richards curve and one
+    ``evals`` and ``externals`` are tables by task key; of ``definition`` the tasks and the divide between fitted and
+    held-out budgets are used; ``forecast_budget`` in FLOPs, by default each task's own. One Richards curve and one
     asymptote serve all shot counts of a task.
     """
-    tasks = [task for key, task in TASKS.items() if key in evals and len(evals[key].soft)]
-    points = {task.key: task_points(task, evals[task.key], externals.get(task.key)) for task in tasks}
-    # MMLU asks for a curve whatever there is; one without points says so by its status.
+    tasks = [task for task in definition.tasks if task.key in evals and len(evals[task.key].soft)]
+    points = {task.key: task_points(evals[task.key], externals.get(task.key), definition.divide) for task in tasks}
     problems = [
-        RichardsProblem(key, -rows.soft[rows.on_curve], rows.hard[rows.on_curve], rows.task.floor)
+        RichardsProblem(key, -rows.soft[rows.on_curve], rows.hard[rows.on_curve], rows.task.floor, rows.task.ceiling)
         for key, rows in points.items()
-        if rows.task is MMLU or rows.on_curve.any()
+        if rows.asks_curve
     ]
     views = [(task, int(shot)) for task in tasks for shot in np.unique(evals[task.key].shot)]
     series = {}
     for task, shot in views:
         own = evals[task.key]
-        train = (own.shot == shot) & (own.budget < FIT_DIVIDE)
-        series[view_name(task.key, shot)] = (own.budget[train], own.soft[train])
+        train = (own.shot == shot) & (own.budget < definition.divide)
+        series[task.view_name(shot)] = (own.budget[train], own.soft[train])
     with ThreadPoolExecutor(1) as pool:
         ready = pool.submit(prepare_laws, [len(budget) for budget, _ in series.values()], pinned=True)
         curves = {curve.series: curve for curve in fit_richards_curves(problems)}
         ready.result()
     asymptotes = {task.key: _asymptote(points[task.key], curves.get(task.key)) for task in tasks}
-    laws = fit_laws(series, L_inf={view_name(task.key, shot): asymptotes[task.key][0] for task, shot in views})
+    laws = fit_laws(series, L_inf={task.view_name(shot): asymptotes[task.key][0] for task, shot in views})
     return tuple(
         _view(
-            task,
+            definition,
             shot,
             evals[task.key],
             externals.get(task.key),
             curves.get(task.key),
-            laws[view_name(task.key, shot)],
+            laws[task.view_name(shot)],
             asymptotes[task.key],
-            forecast_budget,
+            task.forecast_budget if forecast_budget is None else forecast_budget,
         )
         for task, shot in views
     )
 
 
 def _view(
-    task: Task,
+    definition: Definition,
     shot: int,
     own: EvalTable,
     external: ExternalTable | None,
@@ -276,7 +274,7 @@ def _view(
     curve_status = Status.NO_CURVE if curve is None else curve.status
     status = curve_status if law.fitted else law.status
     return DownstreamFit(
-        task=task.key,
+        task=own.task,
         shot=shot,
         budget=own.budget[rows],
         soft=own.soft[rows],
@@ -292,4 +290,5 @@ def _view(
         forecast_soft=forecast_soft,
         forecast_hard=forecast_hard,
         status=status,
+        definition=definition,
     )

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delphi_jax.batch import padded_length
+from delphi_jax.definition import Definition
 from delphi_jax.fit.downstream import (
-    FORECAST_BUDGET,
     TaskPoints,
     amplitude_bounds,
     fit_downstream,
@@ -28,11 +28,10 @@ from delphi_jax.formulas import law_loss, richards
 from delphi_jax.kernels.chunks import on_all_devices
 from delphi_jax.kernels.power_law import CHUNK, fit_pinned_laws
 from delphi_jax.kernels.richards import MIN_POINTS
-from delphi_jax.results import FIT_DIVIDE, DownstreamFit, Floats
+from delphi_jax.results import DownstreamFit, Floats
 from delphi_jax.results.downstream import Band, DownstreamInterval, DownstreamIntervals
 from delphi_jax.status import Status
 from delphi_jax.tables import EvalTable, ExternalTable
-from delphi_jax.tasks import TASKS
 
 __all__ = ["downstream_intervals", "least_draws"]
 
@@ -55,6 +54,8 @@ class _Task:
     """What one task's draws are made from."""
 
     points: TaskPoints
+    place: int
+    """Among the tasks of the study."""
     shots: tuple[int, ...]
     log_compute: Floats
     """[n_own]"""
@@ -95,17 +96,19 @@ class _Draws(NamedTuple):
 def downstream_intervals(
     evals: Mapping[str, EvalTable],
     externals: Mapping[str, ExternalTable],
+    definition: Definition,
     budgets: Sequence[float] = (),
     *,
-    forecast_budget: float = FORECAST_BUDGET,
+    forecast_budget: float | None = None,
     draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
 ) -> DownstreamIntervals:
     """Percentile intervals of the two-step forecasts (methods, section 6), for every task and shot count.
 
-    ``evals`` and ``externals`` are tables by task key. The forecasts are those at the held-out budgets, at
-    ``forecast_budget`` and at ``budgets``, in FLOPs. A draw resamples the task's own runs below the fit / extrapolation
+    ``evals`` and ``externals`` are tables by task key; of ``definition`` the tasks and the divide are used. The
+    forecasts are those at the held-out budgets, at ``forecast_budget`` (by default each task's own) and at
+    ``budgets``, in FLOPs. A draw resamples the task's own runs below the fit / extrapolation
     divide, and its external models, each with replacement and apart from the other. It refits both steps: the Richards
     curve, its saturation point and with it the asymptote, and the pinned law of every shot count, so that an error of
     the curve moves the law too. The j-th row of a budget is taken to be the same run at every shot count, and is
@@ -128,14 +131,15 @@ def downstream_intervals(
         raise ValueError(f"level must lie strictly between 0 and 1, got {level}")
     if draws < least_draws(level):
         raise ValueError(f"an interval at level {level:g} needs at least {least_draws(level)} draws, got {draws}")
-    targets = np.array([*budgets, forecast_budget], dtype=np.float64)
+    targets = np.array([*budgets, *([] if forecast_budget is None else [forecast_budget])], dtype=np.float64)
     if not np.all(np.isfinite(targets) & (targets > 0)):
         raise ValueError(f"budgets must be finite positive numbers of FLOPs, got {targets.tolist()}")
-    fits = fit_downstream(evals, externals, forecast_budget=forecast_budget)
-    by_task = {fit.task: fit for fit in fits}
+    fits = fit_downstream(evals, externals, definition, forecast_budget=forecast_budget)
+    by_task = {fit.task.key: fit for fit in fits}
     tasks = [_task(evals[key], externals.get(key), fit) for key, fit in by_task.items()]
     drawn = dict(zip(by_task, zip(tasks, _draw_all(tasks, draws, seed), strict=True), strict=True))
-    return DownstreamIntervals(tuple(_view(fit, *drawn[fit.task], targets, seed, level) for fit in fits))
+    views = tuple(_view(fit, *drawn[fit.task.key], targets, seed, level) for fit in fits)
+    return DownstreamIntervals(views, definition.tasks)
 
 
 def least_draws(level: float) -> int:
@@ -148,14 +152,16 @@ def least_draws(level: float) -> int:
 
 def _task(own: EvalTable, external: ExternalTable | None, fit: DownstreamFit) -> _Task:
     """``fit`` is of any shot count: all have one curve."""
-    points = task_points(TASKS[fit.task], own, external)
+    divide = fit.definition.divide
+    points = task_points(own, external, divide)
     n_own, has_curve = len(own.soft), fit.richards is not None and fit.richards.fitted
     return _Task(
         points=points,
+        place=[task.key for task in fit.definition.tasks].index(fit.task.key),
         shots=tuple(np.unique(own.shot).tolist()),
         log_compute=np.log(own.budget),
-        runs=_runs(own),
-        kept=np.flatnonzero(points.bounding[:n_own] & (own.budget >= FIT_DIVIDE)),
+        runs=_runs(own, divide),
+        kept=np.flatnonzero(points.bounding[:n_own] & (own.budget >= divide)),
         models=n_own + np.flatnonzero((points.bounding | points.on_curve)[n_own:]),
         asymptote=None if points.bounding.any() else fit.law.L_inf,
         has_curve=has_curve,
@@ -163,13 +169,13 @@ def _task(own: EvalTable, external: ExternalTable | None, fit: DownstreamFit) ->
     )
 
 
-def _runs(own: EvalTable) -> Integers:
+def _runs(own: EvalTable, divide: float) -> Integers:
     """[U, S] rows of the train runs: the j-th row of a budget is the same run at every shot count."""
     shots = np.unique(own.shot)
     rows: dict[tuple[float, int], list[int]] = {}
     for place, shot in enumerate(shots):
         seen: Counter[float] = Counter()
-        for row in np.flatnonzero((own.shot == shot) & (own.budget < FIT_DIVIDE)):
+        for row in np.flatnonzero((own.shot == shot) & (own.budget < divide)):
             budget = float(own.budget[row])
             rows.setdefault((budget, seen[budget]), [-1] * len(shots))[place] = int(row)
             seen[budget] += 1
@@ -178,8 +184,7 @@ def _runs(own: EvalTable) -> Integers:
 
 def _resamples(task: _Task, draws: int, seed: int) -> Iterator[tuple[Integers, Integers]]:
     """Blocks of the rows (runs [r, U, S], models [r, M]) that draws hold."""
-    place = list(TASKS).index(task.points.task.key)
-    streams = [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(place, table))) for table in (0, 1)]
+    streams = [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(task.place, table))) for table in (0, 1)]
     for start in range(0, draws, _BLOCK):
         size = min(_BLOCK, draws - start)
         runs, models = (
@@ -227,8 +232,9 @@ def _curves(
     width = padded_length([part.shape[1] for part in rows])
     points = [_curve_points(tasks[place], part, width) for place, part in zip(searched, rows, strict=True)]
     x, y, mask = map(np.concatenate, zip(*points, strict=True))
-    floor = np.repeat([tasks[place].points.task.floor for place in searched], r)
-    amplitude = np.repeat([amplitude_bounds(tasks[place].points.task.floor) for place in searched], r, axis=0).T
+    limits = [(tasks[place].points.task.floor, tasks[place].points.task.ceiling) for place in searched]
+    floor = np.repeat([floor for floor, _ in limits], r)
+    amplitude = np.repeat([amplitude_bounds(*limit) for limit in limits], r, axis=0).T
     # Slow searches are few, and a chunk ends with its own slowest: no second round for them.
     curves = search_richards(x, y, mask, floor, amplitude, patient=True)
     status = np.where(_distinct(x, mask) < MIN_POINTS, Status.TOO_FEW_POINTS, curves.status)
@@ -340,7 +346,7 @@ def _view(
         return _band(evaluate, places, level, int(np.count_nonzero(used)) if exists else 0)
 
     has_soft, has_hard = soft_status is Status.FITTED, status.usable
-    budgets = np.unique(np.concatenate([fit.budget[~fit.train], targets]))
+    budgets = np.unique(np.concatenate([fit.budget[~fit.train], targets, [fit.forecast_budget]]))
     forecast_soft = fit.law.loss_at(budgets)
     soft = band(refits.soft_at, budgets, has_soft)
     seen = np.concatenate([fit.soft, fit.external_soft])

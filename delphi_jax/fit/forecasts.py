@@ -9,8 +9,8 @@ import numpy as np
 from delphi_jax.batch import pad
 from delphi_jax.fit.draws import FREE_PARAMETERS
 from delphi_jax.fit.intervals import RESAMPLING_METHODS, StudyBatch, study_intervals
-from delphi_jax.fit.law import TARGETS, bootstrap_law, fit_law
-from delphi_jax.labels import INTERVAL_METHODS, LOSS, REFERENCE_METHOD
+from delphi_jax.fit.law import bootstrap_law, fit_law
+from delphi_jax.labels import INTERVAL_METHODS, REFERENCE_METHOD
 from delphi_jax.quantiles import profile_limit
 from delphi_jax.resamples import n_resamples
 from delphi_jax.results import Floats, HeldOutFit, IsoflopFit
@@ -32,7 +32,7 @@ _FEWEST_TOKENS = 4
 
 def forecast_intervals(
     isoflop: IsoflopFit,
-    targets: Sequence[float] = TARGETS,
+    targets: Sequence[float] | None = None,
     *,
     suites: Sequence[str] | None = None,
     methods: Sequence[str] = INTERVAL_METHODS,
@@ -43,7 +43,7 @@ def forecast_intervals(
     pinned: float | PinnedAsymptote | Mapping[str, float | PinnedAsymptote] | None = None,
     held_out: HeldOutFit | None = None,
 ) -> IntervalsFit:
-    """Intervals of the forecasts of ``suites`` (all) at ``targets`` FLOPs, beside the reference's own bootstrap.
+    """Intervals of the forecasts of ``suites`` (all) at ``targets`` FLOPs (the study's), beside the reference's own.
 
     Methods and settings as in :func:`~delphi_jax.fit.intervals.study_intervals`; with 1000 draws, seed 0 and level 0.95
     the reference's are those of the published figures. ``pinned``: the asymptote of the Student-t method, one or by
@@ -55,7 +55,9 @@ def forecast_intervals(
     if not asked:
         raise ValueError("there is no suite to forecast")
     settings = (methods, draws, seed, level, exact)
-    return IntervalsFit(tuple(_suite(isoflop, suite, targets, pins.get(suite), settings) for suite in asked), held_out)
+    targets = isoflop.definition.targets if targets is None else targets
+    found = tuple(_suite(isoflop, suite, targets, pins.get(suite), settings) for suite in asked)
+    return IntervalsFit(found, held_out, isoflop.definition)
 
 
 def _suite(
@@ -71,7 +73,8 @@ def _suite(
         raise ValueError(f"{suite}: no fitted IsoFLOP budget; the suites are {', '.join(isoflop.suites)}")
     compute, loss, _ = isoflop.optima(suite)
     law, held = (
-        fit_law(compute, loss, L_inf=L_inf, method="optimum", metric=LOSS, series=suite) for L_inf in (None, pinned)
+        fit_law(compute, loss, L_inf=L_inf, method="optimum", metric=isoflop.definition.metric.name, series=suite)
+        for L_inf in (None, pinned)
     )
     pin = held.L_inf if pinned is not None else np.nan
     if pin >= loss.min():

@@ -23,7 +23,7 @@ def fit_isoflop(runs: RunTable) -> IsoflopFit:
     used, _ = fit_runs(runs)
     keys = sorted(set(zip(used.suite.tolist(), used.bucket.tolist(), strict=True)))
     if not keys:
-        return IsoflopFit(())
+        return IsoflopFit((), runs.definition)
     groups = [used.where((used.suite == suite) & (used.bucket == bucket)) for suite, bucket in keys]
     x, mask = pad([np.log10(group.tokens) for group in groups])
     loss, _ = pad([group.loss for group in groups])
@@ -33,7 +33,8 @@ def fit_isoflop(runs: RunTable) -> IsoflopFit:
         tuple(
             _parabola(suite, bucket, group, Parabola(*(field[i] for field in fits)))
             for i, ((suite, bucket), group) in enumerate(zip(keys, groups, strict=True))
-        )
+        ),
+        runs.definition,
     )
 
 

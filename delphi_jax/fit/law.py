@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from delphi_jax.batch import asymptote_grid, pad, padded_length
+from delphi_jax.definition import delphi
 from delphi_jax.devices import free_memory
 from delphi_jax.formulas import law_loss
 from delphi_jax.kernels.bootstrap import BootstrapDraws, bootstrap_laws, counts_from_key
@@ -34,7 +35,6 @@ from delphi_jax.status import Status
 __all__ = [
     "BOOTSTRAP_GRID",
     "PERCENTILES",
-    "TARGETS",
     "bootstrap_law",
     "checked_series",
     "fit_law",
@@ -46,9 +46,6 @@ __all__ = [
     "refuse_draws",
     "resampling_indices",
 ]
-
-TARGETS = (1e21, 1e22, 1e23)
-"""Budgets of the forecasts, FLOPs."""
 
 PERCENTILES = (2.5, 50.0, 97.5)
 """Low end, middle and high end of a bootstrap's intervals."""
@@ -176,7 +173,7 @@ def resampling_indices(n: int, draws: int, seed: int) -> NDArray[np.int64]:
 def bootstrap_law(
     compute: ArrayLike,
     loss: ArrayLike,
-    targets: Sequence[float] = TARGETS,
+    targets: Sequence[float] | None = None,
     *,
     method: Literal["monte-carlo", "exact"] = "monte-carlo",
     draws: int | None = None,
@@ -202,7 +199,7 @@ def bootstrap_law(
         raise ValueError(f"{series}: no points to resample")
     log_compute, mask = (field[0] for field in pad([np.log(arrays[0])]))
     losses = pad([arrays[1]])[0][0]
-    targets = np.asarray(targets, dtype=np.float64)
+    targets = np.asarray(delphi().targets if targets is None else targets, dtype=np.float64)
     grid = asymptote_grid(losses, n_grid)
     if method == "exact":
         refuse_draws(series, draws=draws, seed=seed, indices=indices, key=key)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from delphi_jax.batch import pad
-from delphi_jax.fit.law import TARGETS, Series, fit_laws, fit_shared_laws
+from delphi_jax.definition import delphi
+from delphi_jax.fit.law import Series, fit_laws, fit_shared_laws
 from delphi_jax.kernels.law_profile import ProfiledLaw, profile_laws
 from delphi_jax.kernels.objective_profile import profile_objective_laws
 from delphi_jax.quantiles import profile_limit, student_t_quantile
@@ -31,7 +32,7 @@ Asymptote = Literal["free", "shared"] | PinnedAsymptote
 
 def profile_intervals(
     series: Series,
-    targets: ArrayLike = TARGETS,
+    targets: ArrayLike | None = None,
     *,
     level: float = 0.95,
     asymptote: Asymptote = "free",
@@ -40,16 +41,18 @@ def profile_intervals(
 ) -> dict[str, LawIntervals]:
     """Fit the law's continuous optimum to series (compute, loss), by name, with profile intervals at ``level``.
 
-    Of L_inf, alpha and the loss at every one of ``targets`` [Q], FLOPs. An interval holds the values that some law has
-    whose sum of squares is at most 1 + F/(n - p) times the least one, F the ``level`` quantile of the F distribution
-    with 1 and n - p degrees of freedom (Seber and Wild 1989, section 5.4). With residuals of the loss this is the
-    profile likelihood of normal noise; with those of log(L - L_inf) it is the profile of the fit's own criterion, which
-    leaves out the Jacobian of the logarithm. Huber's function has its robust likeness
-    (:mod:`~delphi_jax.kernels.objective_profile`). ``asymptote`` is free, shared by all series, or pinned to a value of
-    the same ``metric``. Raises ValueError as :func:`~delphi_jax.fit.law.fit_law`, for a level that is not between 0 and
-    1, for targets that are not positive, and for a shared asymptote with residuals of the loss, which has no interval.
+    Of L_inf, alpha and the loss at every one of ``targets`` [Q], FLOPs, by default those of the Delphi study. An
+    interval holds the values that some law has whose sum of squares is at most 1 + F/(n - p) times the least one, F the
+    ``level`` quantile of the F distribution with 1 and n - p degrees of freedom (Seber and Wild 1989, section 5.4).
+    With residuals of the loss this is the profile likelihood of normal noise; with those of log(L - L_inf) it is the
+    profile of the fit's own criterion, which leaves out the Jacobian of the logarithm. Huber's function has its robust
+    likeness (:mod:`~delphi_jax.kernels.objective_profile`). ``asymptote`` is free, shared by all series, or pinned to a
+    value of the same ``metric``. Raises ValueError as :func:`~delphi_jax.fit.law.fit_law`, for a level that is not
+    between 0 and 1, for targets that are not positive, and for a shared asymptote with residuals of the loss, which has
+    no interval.
     """
-    objective, targets = objective or Objective(), np.asarray(targets, dtype=np.float64)
+    objective = objective or Objective()
+    targets = np.asarray(delphi().targets if targets is None else targets, dtype=np.float64)
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}")
     if targets.ndim != 1 or not np.all(np.isfinite(targets) & (targets > 0)):
@@ -78,7 +81,7 @@ def profile_intervals(
 
 def law_study(
     series: Series,
-    targets: ArrayLike = TARGETS,
+    targets: ArrayLike | None = None,
     *,
     level: float = 0.95,
     asymptote: Asymptote = "free",

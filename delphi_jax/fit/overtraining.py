@@ -11,17 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from delphi_jax.definition import Definition, delphi
 from delphi_jax.formulas import law_loss, overhead_percent
 from delphi_jax.results import Floats, LawFit, OvertrainingFit, OvertrainingScale, ParabolaFit
 from delphi_jax.status import Status
 
-__all__ = ["FORECAST_BUDGET", "OVERTRAINING_SCALES", "fit_overtraining"]
-
-FORECAST_BUDGET = 1e23
-"""Budget of the overtraining forecast, FLOPs."""
-
-OVERTRAINING_SCALES = (0.2, 1 / 3, 0.5, 2 / 3, 2.0, 3.0, 4.0, 5.0, 10.0)
-"""T/T* of the overtraining forecast."""
+__all__ = ["fit_overtraining"]
 
 _GRID_REACH = 1000.0
 """The search for the matching budget ends at this multiple of the forecast budget."""
@@ -46,15 +41,20 @@ def fit_overtraining(
     parabolas: Sequence[ParabolaFit],
     law: LawFit,
     *,
-    forecast_budget: float = FORECAST_BUDGET,
-    scales: Sequence[float] = OVERTRAINING_SCALES,
+    definition: Definition | None = None,
+    forecast_budget: float | None = None,
+    scales: Sequence[float] | None = None,
 ) -> OvertrainingFit:
     """The overtraining forecast of one suite (methods, section 7).
 
-    ``parabolas`` are the suite's fitted buckets, ``law`` its law over their optima; ``forecast_budget`` in FLOPs;
-    ``scales`` are T/T*, positive. Raises ValueError for a law that was not fitted, fewer than two buckets, a
-    scale that is not positive, or a forecast budget below the smallest bucket.
+    ``parabolas`` are the suite's fitted buckets, ``law`` its law over their optima; ``forecast_budget`` in FLOPs and
+    ``scales``, which are positive T/T*, are by default those of the study, ``definition``. Raises ValueError for a law
+    that was not fitted, fewer than two buckets, a scale that is not positive, or a forecast budget below the smallest
+    bucket.
     """
+    definition = definition or delphi()
+    forecast_budget = definition.overtraining_budget if forecast_budget is None else forecast_budget
+    scales = definition.overtraining.scales if scales is None else scales
     if not law.fitted:
         raise ValueError(f"the law of {law.series!r} was not fitted ({law.status.label}): nothing to forecast from")
     if len(parabolas) < 2:
@@ -94,6 +94,7 @@ def fit_overtraining(
         token_intercept=float(token_intercept),
         compute=10.0**log_grid,
         scales=tuple(lines),
+        definition=definition,
     )
 
 

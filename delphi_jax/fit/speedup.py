@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delphi_jax.batch import asymptote_grid, pad
-from delphi_jax.fit.law import TARGETS, Series, bootstrap_law, checked_series, fit_laws, fit_shared_laws, one_law
+from delphi_jax.definition import Definition, delphi
+from delphi_jax.fit.law import Series, bootstrap_law, checked_series, fit_laws, fit_shared_laws, one_law
 from delphi_jax.formulas import compute_multiplier
 from delphi_jax.kernels.chunks import on_all_devices
 from delphi_jax.kernels.optimum import CHUNK, fit_optimal_laws
@@ -89,6 +90,7 @@ def effective_speedup(
     seed: int = 0,
     level: float = 0.95,
     n_grid: int = _LAW_GRID,
+    definition: Definition | None = None,
 ) -> SpeedupFit:
     """How many times the compute the second of two suites needs for the loss of the first; below 1 where it needs less.
 
@@ -106,10 +108,11 @@ def effective_speedup(
     the budgets, n - 1 degrees of freedom.
 
     *Between fitted laws*: m(C) = C_second(L_first(C))/C, with the inverse of the second suite's law, at ``budgets``
-    (FLOPs; by default those of both suites and 1e21, 1e22, 1e23). Laws have free asymptotes, or ``L_inf`` where it is
-    given. Where the loss is not above the second suite's asymptote, no budget reaches it: NOT_REACHED. Draws resample
-    the optima of each suite by itself (methods, section 4); those in which the loss is not reachable count as infinite,
-    so that they push the interval up, to infinity if there are many. Percentiles of the draws.
+    (FLOPs; by default those of both suites and the targets of the study, ``definition``). Laws have free asymptotes, or
+    ``L_inf`` where it is given. Where the loss is not above the second suite's asymptote, no budget reaches it:
+    NOT_REACHED. Draws resample the optima of each suite by itself (methods, section 4); those in which the loss is not
+    reachable count as infinite, so that they push the interval up, to infinity if there are many. Percentiles of the
+    draws.
 
     Of simulated studies with two suites of seven budgets, 95 % intervals held the truth in 97 % (all matched budgets),
     98 % and more (one budget), 92 to 93 % (pinned laws) and 93 to 100 % (free laws).
@@ -118,16 +121,18 @@ def effective_speedup(
     matched budgets, TOO_FEW_POINTS with fewer than three (two with ``L_inf``), ASYMPTOTE_ABOVE_LOSS where ``L_inf`` is
     not below every loss. Raises ValueError for arguments that do not fit.
     """
+    definition = definition or delphi()
     arrays = _checked(series, L_inf, budgets, draws, level)
     settings = _Settings(L_inf, draws, seed, level, n_grid)
     pairs, *apart = (np.random.default_rng(stream) for stream in np.random.SeedSequence(seed).spawn(3))
     if budgets is None:
-        budgets = sorted({*TARGETS, *(float(value) for compute, _ in arrays.values() for value in compute)})
+        budgets = sorted({*definition.targets, *(float(value) for compute, _ in arrays.values() for value in compute)})
     first, second = arrays
     return SpeedupFit(
         (first, second),
         _matched(arrays, settings, pairs),
         _multiplier(arrays, np.asarray(budgets, dtype=np.float64), settings, apart),
+        definition,
     )
 
 

@@ -26,8 +26,9 @@ from numpy.typing import ArrayLike, NDArray
 from delphi_jax import __version__
 from delphi_jax.batch import asymptote_grid, pad
 from delphi_jax.checkpoint import check_writable, digest, read_state, write_state
+from delphi_jax.definition import delphi
 from delphi_jax.devices import AXIS, chunk_memory, first_process, from_first_process, over_processes, spread
-from delphi_jax.fit.law import BOOTSTRAP_GRID, PERCENTILES, TARGETS, checked_series, one_law, refuse_draws
+from delphi_jax.fit.law import BOOTSTRAP_GRID, PERCENTILES, checked_series, one_law, refuse_draws
 from delphi_jax.kernels.stream import (
     BIN_BITS,
     BLOCK,
@@ -73,7 +74,7 @@ Progress = Callable[[int, int], None]
 def bootstrap_study(
     compute: ArrayLike,
     loss: ArrayLike,
-    targets: Sequence[float] = TARGETS,
+    targets: Sequence[float] | None = None,
     *,
     draws: float | None = None,
     seed: int | None = None,
@@ -88,11 +89,11 @@ def bootstrap_study(
 ) -> BootstrapStudy:
     """Bootstrap the forecast of a free-asymptote law over its optima (methods, section 4) with any number of draws.
 
-    ``compute`` (FLOPs) and ``loss``: [n]; ``targets`` in FLOPs. ``method`` is one of
-    :data:`~delphi_jax.labels.BOOTSTRAP_METHODS`; None takes that of :func:`choose_method`. ``draws``, and ``seed`` (0),
-    are for all methods but "exact", which takes every resample once. Numbers depend on the data, ``draws``, ``seed``
-    and the method, not on devices, hosts or ``chunk``, the draws that a device holds at once (None: as its memory
-    allows). All processes of a cluster must call this with the same arguments.
+    ``compute`` (FLOPs) and ``loss``: [n]; ``targets`` in FLOPs, by default those of the Delphi study. ``method`` is one
+    of :data:`~delphi_jax.labels.BOOTSTRAP_METHODS`; None takes that of :func:`choose_method`. ``draws``, and ``seed``
+    (0), are for all methods but "exact", which takes every resample once. Numbers depend on the data, ``draws``,
+    ``seed`` and the method, not on devices, hosts or ``chunk``, the draws that a device holds at once (None: as its
+    memory allows). All processes of a cluster must call this with the same arguments.
 
     Percentiles of a table are those of its draws, with linear interpolation as in ``np.percentile``; those of a stream
     lie within the reported bound of that; exact ones are the inverse of the cumulative distribution. A percentile among
@@ -107,7 +108,7 @@ def bootstrap_study(
     Raises ValueError for arguments that do not fit, and InputError for a state that cannot be used.
     """
     arrays = checked_series(series, compute, loss)
-    targets = np.atleast_1d(np.asarray(targets, dtype=np.float64))
+    targets = np.atleast_1d(np.asarray(delphi().targets if targets is None else targets, dtype=np.float64))
     n = len(arrays[0])
     _refuse_arguments(series, n, targets, method, percentiles, chunk, interval)
     draws, seed = _checked_draws(series, draws, seed, method)

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
 
+from delphi_jax.definition import Definition
 from delphi_jax.fit.downstream import fit_downstream
 from delphi_jax.fit.isoflop import fit_isoflop
 from delphi_jax.fit.law import (
-    TARGETS,
     bootstrap_law,
     fit_laws,
     fit_shared_laws,
     prepare_bootstrap,
     prepare_laws,
 )
-from delphi_jax.fit.overtraining import FORECAST_BUDGET, fit_overtraining
+from delphi_jax.fit.overtraining import fit_overtraining
 from delphi_jax.fit.sweep import fit_sweep
 from delphi_jax.formulas import residual_percent
-from delphi_jax.labels import ADAMH_SUITE, BROAD
+from delphi_jax.labels import BROAD
 from delphi_jax.results import (
     BootstrapFit,
     HeldOutFit,
@@ -89,7 +88,7 @@ def fit_study(
         if "sweep" in wanted and study.sweep is not None:
             fits["sweep"] = pool.submit(fit_sweep, study.sweep, process=process)
         if "downstream" in wanted and study.evals:
-            fits["downstream"] = pool.submit(fit_downstream, study.evals, study.externals)
+            fits["downstream"] = pool.submit(fit_downstream, study.evals, study.externals, study.definition)
         if "isoflop" in wanted:
             fits["runs"] = pool.submit(_fit_runs, study.runs, wanted, draws, seed)
         ready = [pool.submit(prepare, *shape) for prepare, *shape in _preparations(study.runs, wanted, draws)]
@@ -107,6 +106,7 @@ def fit_study(
         sweep=sweep,
         skipped=(*study.skipped, *_unfinished(study.runs, wanted), *(sweep.skipped if sweep is not None else ())),
         missing=study.missing,
+        definition=study.definition,
         **found.get("runs", {}),
     )
 
@@ -128,7 +128,7 @@ def _preparations(runs: RunTable, wanted: Collection[str], draws: int) -> list[t
         return []
     used, _ = fit_runs(runs)
     buckets = {suite: len(np.unique(used.bucket[used.suite == suite])) for suite in np.unique(used.suite).tolist()}
-    focus = _focus(buckets)
+    focus = _focus(buckets, runs.definition)
     if focus is None:
         return []
     calls: list[tuple] = [(prepare_laws, list(buckets.values()))]
@@ -149,11 +149,12 @@ def _fit_runs(runs: RunTable, wanted: Collection[str], draws: int, seed: int) ->
     if "laws" not in wanted:
         return found
     laws = found["laws"] = fit_laws(series)
-    focus = focus_suite(laws)
+    focus = focus_suite(laws, runs.definition)
+    targets = runs.definition.targets
     if wanted & {"bootstraps", "seeds"}:
         suites = [suite for suite, law in laws.items() if law.fitted and ("bootstraps" in wanted or suite == focus)]
         bootstraps = {
-            suite: bootstrap_law(*series[suite], TARGETS, draws=draws, seed=seed, series=suite) for suite in suites
+            suite: bootstrap_law(*series[suite], targets, draws=draws, seed=seed, series=suite) for suite in suites
         }
         if "bootstraps" in wanted:
             found["bootstraps"] = bootstraps
@@ -166,21 +167,20 @@ def _fit_runs(runs: RunTable, wanted: Collection[str], draws: int, seed: int) ->
     return found
 
 
-def focus_suite(laws: Mapping[str, LawFit]) -> str | None:
-    """The suite of the single-suite figures: AdamH where it has a law, else the first that has one."""
-    return _focus(suite for suite, law in laws.items() if law.fitted)
+def focus_suite(laws: Mapping[str, LawFit], definition: Definition) -> str | None:
+    """The suite of the single-suite figures: the study's focus where it has a law, else the first that has one."""
+    return _focus([suite for suite, law in laws.items() if law.fitted], definition)
 
 
-def _focus(suites: Iterable[str]) -> str | None:
-    ordered = sorted(suites)
-    return ADAMH_SUITE if ADAMH_SUITE in ordered else next(iter(ordered), None)
+def _focus(suites: Collection[str], definition: Definition) -> str | None:
+    return definition.focus_label if definition.focus_label in suites else min(suites, default=None)
 
 
 def _overtraining(isoflop: IsoflopFit, law: LawFit) -> OvertrainingFit | None:
     """None where the buckets already lie beyond the forecast budget: nothing is extrapolated then."""
-    if law.compute.min() > FORECAST_BUDGET:
+    if law.compute.min() > isoflop.definition.overtraining_budget:
         return None
-    return fit_overtraining(isoflop.of(law.series), law)
+    return fit_overtraining(isoflop.of(law.series), law, definition=isoflop.definition)
 
 
 def fit_held_out(runs: RunTable, laws: Mapping[str, LawFit]) -> HeldOutFit:
@@ -188,12 +188,12 @@ def fit_held_out(runs: RunTable, laws: Mapping[str, LawFit]) -> HeldOutFit:
     held_out = runs.where(runs.held_out)
     return HeldOutFit(
         tuple(
-            HeldOutRun(name, suite, seed, nominal_budget(compute), loss, finished)
-            for name, suite, seed, compute, loss, finished in zip(
+            HeldOutRun(name, suite, seed, budget, loss, finished)
+            for name, suite, seed, budget, loss, finished in zip(
                 held_out.name,
                 held_out.suite,
                 held_out.seed,
-                held_out.compute.tolist(),
+                held_out.bucket.tolist(),
                 held_out.loss.tolist(),
                 held_out.finished.tolist(),
                 strict=True,
@@ -203,21 +203,16 @@ def fit_held_out(runs: RunTable, laws: Mapping[str, LawFit]) -> HeldOutFit:
     )
 
 
-def nominal_budget(compute: float) -> float:
-    """The power of ten nearest to ``compute`` on a logarithmic scale, FLOPs."""
-    return float(f"1e{round(math.log10(compute))}")
-
-
 def fit_seeds(
-    held_out: HeldOutFit, law: LawFit, bootstrap: BootstrapFit, budgets: Sequence[float] = TARGETS
+    held_out: HeldOutFit, law: LawFit, bootstrap: BootstrapFit, budgets: Sequence[float] | None = None
 ) -> SeedFit:
     """Finished held-out runs of ``law``'s suite beside the bootstrap interval, in percent of the point forecast.
 
-    ``budgets`` must be targets of the bootstrap; a budget without runs keeps its interval. Raises ValueError for
-    a budget that the bootstrap did not forecast.
+    ``budgets`` are targets of the bootstrap, all of them by default; a budget without runs keeps its interval. Raises
+    ValueError for a budget that the bootstrap did not forecast.
     """
     lines = []
-    for budget in budgets:
+    for budget in bootstrap.targets.tolist() if budgets is None else budgets:
         place = np.flatnonzero(bootstrap.targets == budget)
         if not place.size:
             raise ValueError(f"the bootstrap has no forecast at {budget:g} FLOPs, only at {bootstrap.targets.tolist()}")

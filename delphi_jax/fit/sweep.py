@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from delphi_jax.batch import padded_length
 from delphi_jax.fit.leave_one_out import Accuracy, accuracy, leave_one_out
-from delphi_jax.heuristics import BATCH_SIZES, FEATURES, HIDDEN_DIMS, HORIZONS, heuristic_point
+from delphi_jax.heuristics import Cell, SweepDesign
 from delphi_jax.kernels.ard import CHUNK as ARD_CHUNK
 from delphi_jax.kernels.ard import fit_ard_processes
 from delphi_jax.kernels.chunks import on_all_devices, prepare_on_all_devices
@@ -22,22 +21,14 @@ from delphi_jax.results import CellFit, Floats, LeaveOneOut, PartialDependence, 
 from delphi_jax.status import Status
 from delphi_jax.tables import Skipped, SweepTable
 
-__all__ = ["fit_sweep", "log_features"]
+__all__ = ["fit_sweep"]
 
 _TRIM_PERCENTILE = 95.0
-_LEAST = 1e-20
-"""Values are floored here before the logarithm."""
 _GRID_POINTS = 80
 _SAME_MODE = 1e-4
 """Log likelihoods closer than this are taken for the same mode."""
-_BOUND_WORDS = (*[{-1: "shortest", 1: "no effect seen"}] * len(FEATURES), {-1: "lowest", 1: "highest"})
-"""What the lower and the upper bound of every length scale and of the noise mean."""
-
-
-def log_features(values: dict[str, Floats]) -> Floats:
-    """Hyper-parameters by name, each [n], as the features of the process [n, 5]: log x, and log(1 - beta)."""
-    columns = [1.0 - values[name] if name.startswith("beta") else values[name] for name in FEATURES]
-    return np.log(np.maximum(np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=-1), _LEAST))
+_LENGTH_BOUND, _NOISE_BOUND = {-1: "shortest", 1: "no effect seen"}, {-1: "lowest", 1: "highest"}
+"""What the lower and the upper bound of a length scale and of the noise mean."""
 
 
 def fit_sweep(sweep: SweepTable, *, process: str = BROAD) -> SweepFit:
@@ -50,8 +41,9 @@ def fit_sweep(sweep: SweepTable, *, process: str = BROAD) -> SweepFit:
     (:mod:`delphi_jax.kernels.ard`), whose band leaves the noise out. How well each process predicts left-out trials
     stands in ``CellFit.leave_one_out``; with "ard" that of the broad mode beside it.
 
-    Trials of other cells than the canonical ones are counted in ``SweepFit.skipped``. A cell without trials has
-    status NO_DATA, one with fewer than three ("ard": nine) TOO_FEW_POINTS, one of equal losses with "ard" NO_SPREAD.
+    Hyper-parameters enter on the scales of the design's transforms. Trials of other cells than the design's are
+    counted in ``SweepFit.skipped``. A cell without trials has status NO_DATA, one with fewer than three ("ard": four
+    more than hyper-parameters) TOO_FEW_POINTS, one of equal losses with "ard" NO_SPREAD.
     Raises ValueError for an unknown process.
     """
     if process not in PROCESSES:
@@ -62,15 +54,16 @@ def fit_sweep(sweep: SweepTable, *, process: str = BROAD) -> SweepFit:
     outside = np.setdiff1d(np.arange(len(sweep)), np.concatenate(batch.rows))
     skipped = ()
     if outside.size:
-        reason = "batch size or hidden dim is not one of the sweep's cells"
-        skipped = (Skipped("hparam_sweep", reason, tuple(f"trial {row}" for row in outside.tolist())),)
-    return SweepFit(cells, skipped, process)
+        reason = "batch size, hidden dim or token horizon is not one of the sweep's cells"
+        skipped = (Skipped(sweep.design.table, reason, tuple(f"trial {row}" for row in outside.tolist())),)
+    return SweepFit(sweep.design, cells, skipped, process)
 
 
 class _Batch(NamedTuple):
     """B cells: ragged, and standardised and padded to N trials."""
 
-    keys: list[tuple[int, int, str]]
+    design: SweepDesign
+    keys: tuple[Cell, ...]
     rows: list[NDArray[np.intp]]
     """Trials of each cell in the table."""
     caps: list[float]
@@ -78,14 +71,14 @@ class _Batch(NamedTuple):
     losses: list[Floats]
     """Of the trials kept."""
     points: list[Floats]
-    """[5] of the heuristic."""
+    """[F] of the heuristic; NaN for a hyper-parameter without one."""
     standard: Floats
-    """[B, N, 5]"""
+    """[B, N, F]"""
     loss: Floats
     """[B, N]"""
     mask: NDArray[np.bool_]
     grids: Floats
-    """[B, 5, G + 1] standardised values of the partial dependence, the heuristic's own at the end."""
+    """[B, F, G + 1] standardised values of the partial dependence, the heuristic's own at the end."""
     means: Floats
     scales: Floats
 
@@ -101,37 +94,36 @@ class _Fits(NamedTuple):
 
 
 def _batch(sweep: SweepTable) -> _Batch:
-    keys = list(product(BATCH_SIZES, HIDDEN_DIMS, (horizon.key for horizon in HORIZONS)))
-    features = log_features({name: getattr(sweep, name) for name in FEATURES})
+    design, keys = sweep.design, sweep.design.cells
+    features = design.forward(sweep.features)
     rows = [
         np.flatnonzero((sweep.batch_size == batch) & (sweep.hidden_dim == hidden) & (sweep.horizon == horizon))
         for batch, hidden, horizon in keys
     ]
     caps = [float(np.percentile(sweep.loss[cell], _TRIM_PERCENTILE)) if cell.size else np.nan for cell in rows]
     kept = [cell[sweep.loss[cell] <= cap] for cell, cap in zip(rows, caps, strict=True)]
-    tokens = {horizon.key: horizon.nominal_tokens for horizon in HORIZONS}
-    points = [
-        log_features({name: np.float64(v) for name, v in heuristic_point(batch, tokens[horizon]).items()})
-        for batch, _, horizon in keys
-    ]
+    points = [design.forward(design.heuristic_point(cell)) for cell in keys]
 
-    n_cells, width = len(keys), padded_length([len(cell) for cell in kept])
-    standard = np.zeros((n_cells, width, len(FEATURES)))
+    (n_cells, n_features), width = (len(keys), len(design.keys)), padded_length([len(cell) for cell in kept])
+    standard = np.zeros((n_cells, width, n_features))
     loss, mask = np.zeros((n_cells, width)), np.zeros((n_cells, width), dtype=bool)
-    grids = np.zeros((n_cells, len(FEATURES), _GRID_POINTS + 1))
-    means, scales = np.zeros((n_cells, len(FEATURES))), np.ones((n_cells, len(FEATURES)))
+    grids = np.zeros((n_cells, n_features, _GRID_POINTS + 1))
+    means, scales = np.zeros((n_cells, n_features)), np.ones((n_cells, n_features))
     for i, (cell, point) in enumerate(zip(kept, points, strict=True)):
         if cell.size:
             means[i], spread = features[cell].mean(axis=0), features[cell].std(axis=0)
             scales[i] = np.where(spread > 0, spread, 1.0)
             own = (features[cell] - means[i]) / scales[i]
             standard[i, : cell.size], loss[i, : cell.size], mask[i, : cell.size] = own, sweep.loss[cell], True
-            heuristic = (point - means[i]) / scales[i]
+            # Where there is no heuristic, the mean stands in: it widens nothing, and what is found there is not used.
+            heuristic = np.where(np.isnan(point), 0.0, (point - means[i]) / scales[i])
             low, high = np.minimum(own.min(axis=0), heuristic), np.maximum(own.max(axis=0), heuristic)
             # The heuristic's own value rides along as one more grid value.
             grids[i] = np.column_stack([np.linspace(low, high, _GRID_POINTS, axis=1), heuristic])
     own_features, own_losses = [features[cell] for cell in kept], [sweep.loss[cell] for cell in kept]
-    return _Batch(keys, rows, caps, own_features, own_losses, points, standard, loss, mask, grids, means, scales)
+    return _Batch(
+        design, keys, rows, caps, own_features, own_losses, points, standard, loss, mask, grids, means, scales
+    )
 
 
 def _fit_reference(batch: _Batch, process: str) -> _Fits:
@@ -145,7 +137,7 @@ def _fit_reference(batch: _Batch, process: str) -> _Fits:
     numbers = [
         {
             "length_scale": float(length_scale),
-            "length_scales": np.full(len(FEATURES), length_scale),
+            "length_scales": np.full(len(batch.design.keys), length_scale),
             "amplitude": 1.0,
             "mean": 0.0,
             "noise": float(noise),
@@ -168,7 +160,9 @@ def _fit_reference(batch: _Batch, process: str) -> _Fits:
 def _fit_ard(batch: _Batch) -> _Fits:
     trials = (batch.standard, batch.loss, batch.mask)
     n_cells = len(batch.keys)
-    parameters = (np.ones((n_cells, len(FEATURES))), *np.ones((3, n_cells)))
+    names = batch.design.keys
+    bound_words = [_LENGTH_BOUND] * len(names) + [_NOISE_BOUND]
+    parameters = (np.ones((n_cells, len(names))), *np.ones((3, n_cells)))
     with ThreadPoolExecutor(2) as pool:
         made = [
             pool.submit(prepare_on_all_devices, fit_processes, CHUNK, *trials, np.asarray(False)),
@@ -189,7 +183,7 @@ def _fit_ard(batch: _Batch) -> _Fits:
             "log_likelihood": float(value),
             "bounds_hit": tuple(
                 f"{name} ({words[side]})"
-                for name, words, side in zip((*FEATURES, "noise"), _BOUND_WORDS, bound.tolist(), strict=True)
+                for name, words, side in zip((*names, "noise"), bound_words, bound.tolist(), strict=True)
                 if side
             ),
         }
@@ -215,7 +209,7 @@ def _accuracy(
     *,
     level_known: bool,
 ) -> Accuracy:
-    """Of processes with ``length_scales`` [B, 5] or [B, 1]; NaN for one that was not fitted."""
+    """Of processes with ``length_scales`` [B, F] or [B, 1]; NaN for one that was not fitted."""
     usable = np.array([Status(code).usable for code in status.tolist()])
     mask = batch.mask & usable[:, None]
     amplitude, noise = np.where(usable, amplitude, 1.0), np.where(usable, noise, 1.0)
@@ -228,9 +222,9 @@ def _cell(batch: _Batch, i: int, process: str, fits: _Fits) -> CellFit:
     """Cell ``i`` of ``batch``."""
     n_finished, features, point = batch.rows[i].size, batch.features[i], batch.points[i]
     status = Status(int(fits.status[i])) if n_finished else Status.NO_DATA
-    known = (*batch.keys[i], status, n_finished, batch.caps[i], features, batch.losses[i])
+    known = (batch.design, *batch.keys[i], status, n_finished, batch.caps[i], features, batch.losses[i])
     if not status.usable:
-        return CellFit(*known, process=process)
+        return CellFit(*known, process=process, length_scales=np.full(len(point), np.nan))
     low, high = features.min(axis=0), features.max(axis=0)
     mean, sd = (field[i] for field in fits.dependence)
     grid = batch.grids[i, :, :_GRID_POINTS] * batch.scales[i][:, None] + batch.means[i][:, None]
@@ -242,10 +236,10 @@ def _cell(batch: _Batch, i: int, process: str, fits: _Fits) -> CellFit:
                 mean=mean[j, :_GRID_POINTS],
                 sd=sd[j, :_GRID_POINTS],
                 heuristic=float(point[j]),
-                heuristic_mean=float(mean[j, _GRID_POINTS]),
+                heuristic_mean=float(np.where(np.isnan(point[j]), np.nan, mean[j, _GRID_POINTS])),
                 heuristic_in_support=bool(low[j] <= point[j] <= high[j]),
             )
-            for j in range(len(FEATURES))
+            for j in range(len(point))
         ),
         process=process,
         leave_one_out={

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delphi_jax.schema import LABEL, TEXT, Range, Schema, row_adapter
+from delphi_jax.schema import LABEL, TEXT, VALUE, Range, Schema, row_adapter
 from delphi_jax.status import InputError
+from delphi_jax.text import shown
 
-__all__ = ["READERS", "Fault", "RawTable", "read_table", "refuse"]
+__all__ = ["READERS", "Fault", "RawTable", "objects", "read_table", "refuse"]
 
 _MISSING_WORDS = frozenset({"", "nan", "null", "none", "na", "n/a", "<na>"})
 """What stands for a missing value in a CSV cell, in any case."""
 
 _MAX_FAULTS = 5
-_MAX_SHOWN = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class RawTable:
     def names(self) -> list[str]:
         """Each row by its name, or by its place where it has none."""
         out = self.places.tolist()
-        for column in ("run_name", "display_name", "name"):
+        for column in self.schema.names:
             if column in self.columns:
                 out = [name or place for name, place in zip(self.columns[column].tolist(), out, strict=True)]
         return out
@@ -62,7 +62,7 @@ class Fault:
     expected: str
 
     def __str__(self) -> str:
-        return f"{self.place}, column {self.column!r}: found {_shown(self.found)}, expected {self.expected}"
+        return f"{self.place}, column {self.column!r}: found {shown(self.found)}, expected {self.expected}"
 
 
 def refuse(path: Path, faults: Sequence[Fault], remedy: str) -> InputError:
@@ -113,7 +113,7 @@ def _read_json(path: Path, schema: Schema, content: bytes) -> RawTable:
 
     content = content.removeprefix(b"\xef\xbb\xbf")
     try:
-        rows = row_adapter(schema.table).validate_json(content, strict=True)
+        rows = row_adapter(schema).validate_json(content, strict=True)
     except ValidationError as error:
         _refuse_shape(path, schema, error.errors(include_url=False), lambda i: f"row {i}")
         _require_columns(path, schema, {column for row in from_json(content) for column in row})
@@ -193,7 +193,7 @@ def _validated(
     from pydantic import ValidationError
 
     try:
-        checked = row_adapter(schema.table).validate_python(rows, strict=strict)
+        checked = row_adapter(schema).validate_python(rows, strict=strict)
     except ValidationError as error:
         raise _wrong_types(path, error.errors(include_url=False), lambda i: places[i]) from None
     return _raw_table(path, schema, checked, places)
@@ -205,9 +205,13 @@ def _raw_table(path: Path, schema: Schema, rows: Sequence[dict[str, Any]], place
         values = [row.get(column) for row in rows]
         if isinstance(kind, Range):
             columns[column] = np.array(values, dtype=np.float64)
+        elif kind == VALUE:
+            columns[column] = objects(
+                [v if isinstance(v, (str, bool, int, float)) and v == v else None for v in values]
+            )
         else:
-            columns[column] = _objects([v if kind != LABEL or isinstance(v, str) else None for v in values])
-    return RawTable(path, schema, columns, _objects(places))
+            columns[column] = objects([v if kind != LABEL or isinstance(v, str) else None for v in values])
+    return RawTable(path, schema, columns, objects(places))
 
 
 def _refuse_shape(path: Path, schema: Schema, errors: Sequence[Any], place: Callable[[int], str]) -> None:
@@ -218,12 +222,12 @@ def _refuse_shape(path: Path, schema: Schema, errors: Sequence[Any], place: Call
             f"{path}: is not valid JSON ({first['ctx']['error']}); the file may be cut off: write it again"
         )
     if first["loc"] == ():
-        raise InputError(f"{path}: found {_shown(first['input'])} at the top; {_expected(schema)}")
+        raise InputError(f"{path}: found {shown(first['input'])} at the top; {_expected(schema)}")
     odd = [error for error in errors if len(error["loc"]) == 1]
     if odd:
         more = f" (and {len(odd) - 1} more such rows)" if len(odd) > 1 else ""
         where = place(odd[0]["loc"][0])
-        raise InputError(f"{path}: {where} is {_shown(odd[0]['input'])}{more}; {_expected(schema)}")
+        raise InputError(f"{path}: {where} is {shown(odd[0]['input'])}{more}; {_expected(schema)}")
 
 
 def _wrong_types(path: Path, errors: Sequence[Any], place: Callable[[int], str]) -> InputError:
@@ -254,25 +258,11 @@ def _expected(schema: Schema) -> str:
     return f"expected a list of row objects (CSV: a header and rows) with the columns {columns}"
 
 
-def _shown(value: object) -> str:
-    """A value for an error message: short, on one line."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, (list, tuple)):
-        return "a list"
-    if isinstance(value, bool):
-        return str(value).lower()
-    text = ascii(value) if isinstance(value, str) else f"{value}"
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
-
-
 def _is_missing(cell: str) -> bool:
     return cell.strip().lower() in _MISSING_WORDS
 
 
-def _objects(items: Sequence[Any]) -> NDArray[np.object_]:
+def objects(items: Sequence[Any]) -> NDArray[np.object_]:
     out = np.empty(len(items), dtype=object)
     out[:] = items
     return out

@@ -5,14 +5,20 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Collection, Iterator
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from delphi_jax.heuristics import FEATURES
-from delphi_jax.io.files import READERS, Fault, RawTable, read_table, refuse
+from delphi_jax.checked import TABLE_SUFFIXES, has_suffix, table_file
+from delphi_jax.definition import RUN_COLUMNS, Definition, HeldOutRule, RunSource, delphi
+from delphi_jax.heuristics import SweepDesign
+from delphi_jax.io.definition import STUDY_FILE, read_definition
+from delphi_jax.io.files import Fault, RawTable, objects, read_table, refuse
 from delphi_jax.model_names import model_name
-from delphi_jax.schema import SCHEMAS, SWEEP_LOSS_COLUMN, Range, Schema
+from delphi_jax.schema import Range, Schema, evals_schema, externals_schema, runs_schema, sweep_schema
 from delphi_jax.status import InputError
 from delphi_jax.tables import (
     EvalTable,
@@ -24,99 +30,138 @@ from delphi_jax.tables import (
     SweepTable,
     eval_table,
     is_finished,
+    is_one_of,
     match_grids,
+    resolved,
     run_table,
     sweep_table,
 )
-from delphi_jax.tasks import MMLU, TASKS, Task
+from delphi_jax.tasks import Task
+from delphi_jax.text import shown
 
-__all__ = ["load_study"]
+__all__ = ["TABLES", "find_definition", "find_folder", "load_study"]
+
+TABLES = ("runs", "sweep", "tasks")
+"""Kinds of tables."""
 
 
 def load_study(
-    data: Path | None = Path("data"),
+    data: Path | None = None,
     *,
+    study: Path | Definition | None = None,
     runs: Path | None = None,
     sweep: Path | None = None,
     tables: Collection[str] | None = None,
 ) -> Study:
-    """Read the caches of a study (methods, section 1), check them and derive the tidy tables.
+    """Read the tables of a study (methods, section 1), check them and derive the tidy ones.
 
-    ``data`` is the folder with ``runs``, ``hparam_sweep``, ``mmlu``, ... as ``.json``, ``.csv`` or
-    ``.parquet``; ``runs`` and ``sweep`` are single files that stand in for those of the folder; ``tables``
-    names the tables to read, all by default. Rows that a rule leaves out are counted in ``Study.skipped``,
-    optional tables that are not there in ``Study.missing``.
+    ``data`` is the folder of the tables, ``.json``, ``.csv`` or ``.parquet``: by default that of the file ``study``,
+    else, without a single file, ``data``. ``study`` says what the study is: by default ``study.toml`` of the folder,
+    else the Delphi study. ``runs`` and ``sweep`` are single files that stand in for those of the folder; ``tables``
+    names the kinds of tables to read, all of :data:`TABLES` by default. Rows that a rule leaves
+    out are counted in ``Study.skipped``, optional tables that are not there in ``Study.missing``.
 
-    Raises InputError where ``runs`` is missing or a table that is there cannot be used, ValueError for an
-    unknown name in ``tables``.
+    Raises InputError where the study file or a table that is there cannot be used, or runs are missing, ValueError for
+    an unknown kind in ``tables``.
     """
-    data, runs, sweep = (None if path is None else Path(path) for path in (data, runs, sweep))
-    asked = set(SCHEMAS) if tables is None else set(tables)
-    if unknown := asked - set(SCHEMAS):
-        raise ValueError(f"unknown tables {sorted(unknown)}, expected some of {list(SCHEMAS)}")
-    files = {"runs": runs, "hparam_sweep": sweep}
+    runs, sweep = (None if path is None else Path(path) for path in (runs, sweep))
+    data = find_folder(data, study, alone=runs is not None or sweep is not None)
+    definition = find_definition(data, study)
+    asked = set(TABLES) if tables is None else set(tables)
+    if unknown := asked - set(TABLES):
+        raise ValueError(f"unknown tables {sorted(unknown)}, expected some of {list(TABLES)}")
     if data is not None and not data.is_dir():
         if data.exists():
-            raise InputError(f"{data}: is a file, expected a folder of caches; give a single runs file instead of it")
-        if not any(files.values()):
-            raise InputError(f"{data}: no such folder; give the folder that holds runs.json")
+            raise InputError(f"{data}: is a file, expected a folder of tables; give a single runs file instead of it")
+        if runs is None and sweep is None:
+            raise InputError(
+                f"{data}: no such folder; give the folder that holds {table_file(definition.runs[0].files[0])}"
+            )
 
-    found: dict[str, RawTable] = {}
     skipped: list[Skipped] = []
     missing: list[Missing] = []
-    for name, schema in SCHEMAS.items():
-        if name not in asked:
-            continue
-        path = files.get(name) or _find(data, name)
+    run_rows = run_table(*[np.empty(0, dtype=object), *[np.empty(0)] * 4], definition=definition)[0]
+    if "runs" in asked:
+        run_rows, left_out = _runs(data, runs, definition)
+        skipped += left_out
+    found: dict[str, RawTable] = {}
+    for schema in _other_schemas(definition, asked):
+        name = schema.table
+        single = sweep if definition.sweep is not None and name == definition.sweep.table else None
+        path = single or _find(data, name)
         if path is None:
-            missing.append(Missing(name, schema.needed_for, _how(data, schema)))
+            missing.append(Missing(name, schema.needed_for, _how(data, schema, name)))
             continue
         table, left_out = _usable(read_table(path, schema))
         skipped += left_out
         if len(table):
             found[name] = table
-        elif name == "runs":
-            reasons = "; ".join(f"{part.count} left out: {part.reason}" for part in left_out)
-            raise InputError(f"{path}: holds no usable row ({reasons}); give runs with every needed value")
         else:
             how = f"{path} is there, but no row of it can be used: complete the rows that were skipped"
             missing.append(Missing(name, schema.needed_for, how))
-    if "runs" in asked and "runs" not in found:
-        raise InputError(f"{data or 'input'}: the table of training runs is missing; {_how(data, SCHEMAS['runs'])}")
-
-    run_rows, off_grid = match_grids(_runs(found.get("runs")))
-    if off_grid is not None:
-        skipped.append(off_grid)
-    given = [f"{name} from {path}" for name, path in files.items() if path is not None]
+    definition = resolved(definition, run_rows)
+    design = definition.sweep
+    given = [f"{name} from {path}" for name, path in (("runs", runs), (design and design.table, sweep)) if path]
     return Study(
-        runs=run_rows,
-        sweep=_sweep(found["hparam_sweep"]) if "hparam_sweep" in found else None,
-        evals={key: _evals(found[key], task) for key, task in TASKS.items() if key in found},
+        runs=replace(run_rows, definition=definition),
+        sweep=_sweep(found[design.table], design) if design is not None and design.table in found else None,
+        evals={task.key: _evals(found[task.table], task) for task in definition.tasks if task.table in found},
         externals={
-            key: _externals(found[f"{key}_external"], task) for key, task in TASKS.items() if f"{key}_external" in found
+            task.key: _externals(found[task.external_table], task)
+            for task in definition.tasks
+            if task.external_table in found
         },
         skipped=tuple(skipped),
         missing=tuple(missing),
         source=", ".join([*([str(data)] if data is not None else []), *given]),
+        definition=definition,
     )
 
 
+def find_folder(data: Path | None, study: Path | Definition | None, *, alone: bool = False) -> Path | None:
+    """The folder of a study's tables; None where single files stand ``alone``."""
+    if data is not None:
+        return Path(data)
+    if isinstance(study, (str, Path)):
+        return Path(study).parent
+    return None if alone else Path("data")
+
+
+def find_definition(data: Path | None, study: Path | Definition | None) -> Definition:
+    """What is said of the study: by ``study``, else by the study file of the folder ``data``, else Delphi's."""
+    if isinstance(study, Definition):
+        return study
+    if study is not None:
+        return read_definition(Path(study))
+    if data is not None and os.path.lexists(path := data / STUDY_FILE):
+        return read_definition(path)
+    return delphi()
+
+
+def _other_schemas(definition: Definition, kinds: Collection[str]) -> list[Schema]:
+    """Of the tables of some ``kinds``, beside the runs."""
+    schemas = [sweep_schema(definition.sweep)] if "sweep" in kinds and definition.sweep is not None else []
+    tasks = definition.tasks if "tasks" in kinds else ()
+    return schemas + [make(task) for task in tasks for make in (evals_schema, externals_schema)]
+
+
 def _find(data: Path | None, name: str) -> Path | None:
-    """The one file of a table in the folder, or None."""
+    """The one file of a table in the folder, or None; ``name`` with a suffix is that file."""
     if data is None:
         return None
+    names = [name] if has_suffix(name) else [f"{name}{suffix}" for suffix in TABLE_SUFFIXES]
     # lexists: a broken link is a file that cannot be read, not an absent one.
-    paths = [path for suffix in READERS if os.path.lexists(path := data / f"{name}{suffix}")]
+    paths = [path for each in names if os.path.lexists(path := data / each)]
     if len(paths) > 1:
         names = ", ".join(path.name for path in paths)
         raise InputError(f"{data}: holds {names} for one table; keep the one that counts and move the others away")
     return paths[0] if paths else None
 
 
-def _how(data: Path | None, schema: Schema) -> str:
+def _how(data: Path | None, schema: Schema, name: str) -> str:
     place = "a data folder" if data is None else str(data)
-    columns = ", ".join(schema.must_have)
-    return f"put {schema.table}.json, .csv or .parquet with the columns {columns} into {place}"
+    files = name if has_suffix(name) else f"{name}.json, .csv or .parquet"
+    return f"put {files} with the columns {', '.join(schema.must_have)} into {place}"
 
 
 def _usable(raw: RawTable) -> tuple[RawTable, list[Skipped]]:
@@ -125,7 +170,7 @@ def _usable(raw: RawTable) -> tuple[RawTable, list[Skipped]]:
     Ranges are checked on what the rules keep: a crashed trial, say, needs no sound numbers.
     """
     skipped: list[Skipped] = []
-    for rule in (_unfinished, _incomplete, _diverged, _in_house):
+    for rule in (_unwanted, _unfinished, _incomplete, _diverged, _in_house):
         raw = _leave_out(raw, rule(raw), skipped)
     _check_ranges(raw)
     return _leave_out(raw, _repeated(raw), skipped), skipped
@@ -143,10 +188,21 @@ def _leave_out(raw: RawTable, reasons: list[str | None], skipped: list[Skipped])
     return raw.where(np.array([reason is None for reason in reasons], dtype=np.bool_))
 
 
+def _unwanted(raw: RawTable) -> list[str | None]:
+    reasons: list[str | None] = [None] * len(raw)
+    for column, values in raw.schema.where.items():
+        reason = f"{column} is not {' or '.join(shown(value) for value in values)}"
+        for i, cell in enumerate(raw.columns[column].tolist()):
+            if reasons[i] is None and not is_one_of(cell, values):
+                reasons[i] = reason
+    return reasons
+
+
 def _unfinished(raw: RawTable) -> list[str | None]:
-    if not raw.schema.finished_only:
+    column = raw.schema.finished
+    if not column:
         return [None] * len(raw)
-    return [None if is_finished(state) else "state is not finished" for state in raw.columns["state"]]
+    return [None if is_finished(state) else f"{column} is not finished" for state in raw.columns[column]]
 
 
 def _incomplete(raw: RawTable) -> list[str | None]:
@@ -168,10 +224,14 @@ def _diverged(raw: RawTable) -> list[str | None]:
 
 
 def _in_house(raw: RawTable) -> list[str | None]:
-    if raw.schema.table != f"{MMLU.key}_external":
+    if not raw.schema.in_house:
         return [None] * len(raw)
-    reason = "in-house comma-mix run, not an external model"
-    return [reason if name and "comma" in name.lower() else None for name in raw.columns["run_name"]]
+    return [_in_house_reason(name, raw.schema.in_house) for name in raw.columns[raw.schema.names[0]]]
+
+
+def _in_house_reason(name: str | None, parts: Collection[str]) -> str | None:
+    found = next((part for part in parts if name and part.lower() in name.lower()), None)
+    return None if found is None else f"in-house run by its name ({found}), not an external model"
 
 
 def _repeated(raw: RawTable) -> list[str | None]:
@@ -203,28 +263,111 @@ def _check_ranges(raw: RawTable) -> None:
         raise refuse(raw.path, in_order, remedy)
 
 
-def _runs(raw: RawTable | None) -> RunTable:
-    if raw is None:
-        none = np.empty(0)
-        return run_table(none.astype(object), none, none, none, none, none.astype(object))
-    columns = ("name", "params", "tokens", "loss", "total_gflops", "state")
-    return run_table(*(raw.columns[column] for column in columns))
+def _runs(data: Path | None, single: Path | None, definition: Definition) -> tuple[RunTable, list[Skipped]]:
+    """The runs of all files, or of ``single`` instead of them, after grid matching."""
+    sources = [(source, file) for source in definition.runs for file in source.files]
+    if single is not None:
+        if len(definition.runs) > 1:
+            raise InputError(
+                f"{single}: the study {shown(definition.name)} has runs in {len(definition.runs)} layouts: one file "
+                "cannot stand for them; give the folder of its tables"
+            )
+        sources = sources[:1]
+    parts: list[_Runs] = []
+    skipped: list[Skipped] = []
+    for source, file in sources:
+        name = PurePosixPath(file.replace("\\", "/")).name
+        schema = runs_schema(definition, source, PurePosixPath(name).stem if has_suffix(name) else name)
+        path = single or _find(data, file)
+        if path is None:
+            raise InputError(f"{data or 'input'}: the table of training runs is missing; {_how(data, schema, file)}")
+        table, left_out = _usable(read_table(path, schema))
+        skipped += left_out
+        if not len(table):
+            reasons = "; ".join(f"{part.count} left out: {part.reason}" for part in left_out)
+            raise InputError(f"{path}: holds no usable row ({reasons}); give runs with every needed value")
+        parts.append(_run_columns(table, definition, source))
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    labels = {name: columns.pop(name) for name in ("state", "suite", "held_out", "seed")}
+    runs, left_out = run_table(**columns, labels=labels, definition=definition)
+    if not len(runs):
+        reasons = "; ".join(f"{part.count} left out: {part.reason}" for part in left_out)
+        raise InputError(f"{definition.source}: no run is left ({reasons}); correct the suites, or the budgets")
+    runs, off_grid = match_grids(runs)
+    return runs, [*skipped, *left_out, *off_grid]
 
 
-def _sweep(raw: RawTable) -> SweepTable:
-    return sweep_table(
-        *(raw.columns[column] for column in ("batch_size", "hidden_dim", "tokens", SWEEP_LOSS_COLUMN)),
-        features={feature: raw.columns[feature] for feature in FEATURES},
-    )
+_Runs = dict[str, NDArray[Any]]
+
+
+def _run_columns(raw: RawTable, definition: Definition, source: RunSource) -> _Runs:
+    """The columns of :func:`~delphi_jax.tables.run_table` from one file, [n] each."""
+    theirs = {ours: raw.columns.get(source.columns.get(ours, ours)) for ours in RUN_COLUMNS}
+    mapped = source.columns
+    n, none = len(raw), np.full(len(raw), None, dtype=object)
+    params, tokens = theirs["params"], theirs["tokens"]
+    budget = theirs["budget"] * source.flops_unit if "budget" in mapped else None
+    if source.derive == "flops":
+        compute = 6 * params * tokens
+    else:
+        compute = budget if budget is not None and "flops" not in mapped else theirs["flops"] * source.flops_unit
+    if source.derive == "tokens":
+        tokens = compute / (6 * params)
+    flags = _held_out(raw, mapped["held_out"], definition.held_out) if "held_out" in mapped else none
+    return {
+        "name": objects(_run_names(raw)),
+        "params": params,
+        "tokens": tokens,
+        "loss": theirs["loss"],
+        "compute": compute,
+        "budget": np.full(n, np.nan) if budget is None else budget,
+        "state": none if theirs["state"] is None else theirs["state"],
+        "suite": np.full(n, source.suite, dtype=object) if source.suite else _texts(raw, mapped.get("suite")),
+        "held_out": flags,
+        "seed": _texts(raw, mapped.get("seed")),
+    }
+
+
+def _run_names(raw: RawTable) -> list[str]:
+    """Each run by its name, or by its table and place where it has none."""
+    pairs = zip(raw.names(), raw.places.tolist(), strict=True)
+    return [f"{raw.schema.table} {place}" if name == place else name for name, place in pairs]
+
+
+def _texts(raw: RawTable, column: str | None) -> NDArray[np.object_]:
+    """A column of values as text [n], None where it is not mapped or a cell is empty."""
+    cells = [None] * len(raw) if column is None else raw.columns[column].tolist()
+    return objects([cell if cell is None else f"{cell:g}" if isinstance(cell, float) else str(cell) for cell in cells])
+
+
+def _held_out(raw: RawTable, column: str, rule: HeldOutRule) -> NDArray[np.object_]:
+    """Whether each cell [n] says that its run is held out; None where it is empty."""
+    cells = raw.columns[column].tolist()
+    if rule.values == (True,):
+        faults = [
+            Fault(place, column, cell, "true or false; or name the values of held-out runs: held_out.values = [...]")
+            for place, cell in zip(raw.places.tolist(), cells, strict=True)
+            if cell is not None and not is_one_of(cell, (True, False))
+        ]
+        if faults:
+            raise refuse(raw.path, faults, "Write true or false, or say in the study file what means held out.")
+    return objects([None if cell is None else is_one_of(cell, rule.values) for cell in cells])
+
+
+def _sweep(raw: RawTable, design: SweepDesign) -> SweepTable:
+    columns = (design.batch_column, design.hidden_column, design.tokens_column, design.loss_column)
+    features = [raw.columns[parameter.column] for parameter in design.hyper_parameters]
+    return sweep_table(design, *(raw.columns[column] for column in columns), np.stack(features, axis=-1))
 
 
 def _evals(raw: RawTable, task: Task) -> EvalTable:
-    soft, hard = raw.columns[task.soft_column], raw.columns[task.hard_column]
-    return eval_table(task, raw.columns["budget"], soft, hard, raw.columns.get("shot"))
+    columns = (task.budget_column, task.soft_column, task.hard_column)
+    return eval_table(task, *(raw.columns[column] for column in columns), raw.columns.get(task.shot_column))
 
 
 def _externals(raw: RawTable, task: Task) -> ExternalTable:
     return ExternalTable(
+        task=task,
         name=np.array(list(_external_names(raw, task)), dtype=object),
         soft=task.soft_sign * raw.columns[task.soft_column],
         hard=raw.columns[task.hard_column],
@@ -232,9 +375,10 @@ def _externals(raw: RawTable, task: Task) -> ExternalTable:
 
 
 def _external_names(raw: RawTable, task: Task) -> Iterator[str]:
-    """Display names; the MMLU cache knows its models by the evaluation run, the others by a display name."""
-    for i, (run, display) in enumerate(zip(raw.columns["run_name"], raw.columns["display_name"], strict=True), 1):
+    """Display names: of the display column, or of the evaluation run, the one first that the task says."""
+    pairs = zip(raw.columns[task.run_column], raw.columns[task.display_column], strict=True)
+    for i, (run, display) in enumerate(pairs, 1):
         from_run = model_name(run) if run and run.strip() else None
         from_display = display if display and display.strip() else None
-        names = (from_run, from_display) if task is MMLU else (from_display, from_run)
+        names = (from_run, from_display) if task.named_by == "run" else (from_display, from_run)
         yield names[0] or names[1] or f"external model {i}"

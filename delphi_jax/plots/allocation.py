@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -140,8 +139,8 @@ def _divider(suite: SuiteAllocation, panel: int) -> tuple[dict[str, Any], list[d
     """The line behind the largest bucket, where extrapolation begins."""
     number = _number(panel)
     last = max(bucket.parabola.bucket for bucket in suite.buckets) * 10 ** (MARGIN / 2)
-    shape, sides = divider(f"x{number}", f"y{number} domain")
-    return shape | {"x0": last, "x1": last}, [side | {"x": math.log10(last), "y": 0.1} for side in sides]
+    shape, sides = divider(f"x{number}", f"y{number} domain", last)
+    return shape, [side | {"y": 0.1} for side in sides]
 
 
 def _reservations(suite: SuiteAllocation, panel: int) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from delphi_jax.labels import COMPUTE, DIVERGED, OPTIMAL_LOSS
+from delphi_jax.labels import COMPUTE, DIVERGED
 from delphi_jax.plots.drawers import (
     Document,
     NothingToDraw,
@@ -36,11 +36,11 @@ def build_scaling_law_asymptote(
     """
     suites = [suite for suite in isoflop.suites if isoflop.of(suite)] if isoflop is not None else []
     if isoflop is None or not suites:
-        raise NothingToDraw("no IsoFLOP optimum could be fitted: every budget in runs.json has under 3 sweep runs")
+        raise NothingToDraw("no IsoFLOP optimum could be fitted: every budget has under 3 sweep runs")
 
     colors = suite_colors(isoflop, held_out)
     start = min(fit.bucket for suite in suites for fit in isoflop.of(suite))
-    end = law_end(held_out.runs if held_out is not None else ())
+    end = law_end(isoflop.definition, held_out.runs if held_out is not None else ())
     fitted: list[Trace] = []
     for suite in suites:
         compute, loss, _ = isoflop.optima(suite)
@@ -67,14 +67,15 @@ def build_scaling_law_asymptote(
                 title = f"{name} (diverged mid-run)"
                 diverged.append(diverged_marks(runs, color, title, mode="markers+text", **words, **entry))
 
-    shape, sides = divider("x", "paper")
+    divide = isoflop.definition.divide
+    shape, sides = divider("x", "paper", divide) if divide is not None else (None, [])
     return document(
         fitted + measured + diverged,
         {
-            "shapes": [shape],
+            "shapes": [] if shape is None else [shape],
             "annotations": sides,
             "xaxis": {"title": {"text": COMPUTE}, "type": "log", "range": compute_range(start, end)},
-            "yaxis": {"title": {"text": OPTIMAL_LOSS}},
+            "yaxis": {"title": {"text": escape(isoflop.definition.metric.optimum_title)}},
             "legend": {
                 "orientation": "v",
                 "x": 1,

@@ -164,9 +164,8 @@ def _dividers(coverage: CoverageFit) -> tuple[list[dict[str, Any]], list[dict[st
     if beyond.size in (0, coverage.targets.size):
         return [], []
     at = math.sqrt(largest * beyond.min())
-    shape, sides = divider("x", "y domain")
-    line_there = shape | {"x0": at, "x1": at}
-    labels = [side | {"x": math.log10(at), "y": 0.02, "yanchor": "bottom"} for side in sides]
+    line_there, sides = divider("x", "y domain", at)
+    labels = [side | {"y": 0.02, "yanchor": "bottom"} for side in sides]
     return [line_there, line_there | {"xref": "x2", "yref": "y2 domain"}], labels
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delphi_jax.labels import TASK_WORDS, budget_name
+from delphi_jax.labels import budget_name
 from delphi_jax.plots.drawers import Document, Trace, line, marks, on_panel
-from delphi_jax.plots.emergence import EmergenceView, build_emergence, build_mmlu_emergence_mobile
+from delphi_jax.plots.emergence import EmergenceView, build_emergence, build_mmlu_emergence_mobile, escaped_words
 from delphi_jax.plots.theme import BRAND_TERRACOTTA, rgba
 from delphi_jax.results.downstream import Band, DownstreamInterval, DownstreamIntervals
 from delphi_jax.status import Status
-from delphi_jax.tasks import TASKS
+from delphi_jax.text import escape
 
 __all__ = ["build_downstream_intervals", "build_downstream_intervals_mobile"]
 
@@ -37,7 +37,7 @@ def build_downstream_intervals(result: DownstreamIntervals) -> Document:
     both intervals, through the medians. A view without an interval says so behind its forecast. Raises
     :class:`~delphi_jax.plots.drawers.NothingToDraw` where no task was evaluated.
     """
-    return build_emergence([_view(view) for view in result.views])
+    return build_emergence([_view(view) for view in result.views], result.tasks)
 
 
 def _view(view: DownstreamInterval) -> EmergenceView:
@@ -70,10 +70,10 @@ def _note(view: DownstreamInterval) -> str:
 
 def _bands(view: DownstreamInterval) -> list[Trace]:
     """The law's and the curve's band, an edge with its hover and an edge filled to it each."""
-    words, sign = TASK_WORDS[view.fit.task], TASKS[view.fit.task].soft_sign
+    words, sign, view_name = escaped_words(view.fit.task), view.fit.task.soft_sign, escape(view.name)
     name = f"{_level(view)} (runs and models resampled)"
     hover = (
-        f"{view.name} law, {_level(view)}<br>C=%{{x:.3e}} FLOPs"
+        f"{view_name} law, {_level(view)}<br>C=%{{x:.3e}} FLOPs"
         f"<br>{words.soft_hover} %{{customdata[0]:.3f}} to %{{customdata[1]:.3f}}{_bound(view)}"
     )
     ends = np.column_stack(_shown(view, view.law_band))
@@ -85,12 +85,12 @@ def _bands(view: DownstreamInterval) -> list[Trace]:
         band = view.curve_band
         values = np.column_stack([sign * view.curve_soft, band.low, band.high])
         hover = (
-            f"{view.name} curve, {_level(view)}<br>{words.soft_hover}=%{{customdata[0]:.3f}}"
+            f"{view_name} curve, {_level(view)}<br>{words.soft_hover}=%{{customdata[0]:.3f}}"
             f"<br>{words.hard_short} %{{customdata[1]:.3f}} to %{{customdata[2]:.3f}}{_bound(view)}"
         )
         edges = _edges(view.curve_soft, band, values, hover)
         traces += [on_panel(edge | {"name": name, "showlegend": False}, 2) for edge in edges]
-    return [{"legendgroup": view.name} | trace for trace in traces]
+    return [{"legendgroup": view_name} | trace for trace in traces]
 
 
 def _edges(x: Floats, band: Band, values: Floats, hover: str) -> list[Trace]:
@@ -125,7 +125,8 @@ def _middles(
     view: DownstreamInterval, x: Floats, y: Floats, hover: list[list[str]], bars: dict[str, Any], panel: int
 ) -> Trace:
     """Bars about the medians, which have no mark of their own."""
-    rest = {"name": f"{view.name} ({_level(view)})", "legendgroup": view.name, "showlegend": False}
+    name = escape(view.name)
+    rest = {"name": f"{name} ({_level(view)})", "legendgroup": name, "showlegend": False}
     return on_panel(marks(x, y, {"opacity": 0}, "%{customdata[0]}", customdata=hover, **bars, **rest), panel)
 
 
@@ -135,7 +136,7 @@ def _bars(band: Band, places: NDArray[np.bool_], style: dict[str, Any]) -> dict[
 
 
 def _interval_hover(view: DownstreamInterval, place: int) -> str:
-    words = TASK_WORDS[view.fit.task]
+    words = escaped_words(view.fit.task)
     low, high = _shown(view, view.soft, place)
     hover = f"{_level(view)} at {budget_name(float(view.budgets[place]))} FLOPs"
     hover += f"<br>{words.soft_hover} {low:.3f} to {high:.3f}"
@@ -146,7 +147,7 @@ def _interval_hover(view: DownstreamInterval, place: int) -> str:
 
 def _shown(view: DownstreamInterval, band: Band, place: int | slice = slice(None)) -> tuple[Any, Any]:
     """Both ends of a ``band`` of the soft metric as figures show it, the lower first."""
-    if TASKS[view.fit.task].soft_sign < 0:
+    if view.fit.task.soft_sign < 0:
         return -band.high[place], -band.low[place]
     return band.low[place], band.high[place]
 

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from delphi_jax.definition import Definition
 from delphi_jax.labels import EXTRAPOLATION_SIDE, FIT_SIDE
 from delphi_jax.plots.theme import INK, TRANSPARENT, cycle_color, transparent
-from delphi_jax.results import FIT_DIVIDE, HeldOutFit, HeldOutRun, IsoflopFit, LawFit, ParabolaFit
+from delphi_jax.results import HeldOutFit, HeldOutRun, IsoflopFit, LawFit, ParabolaFit
 from delphi_jax.status import Status
 from delphi_jax.text import scientific
 
@@ -54,8 +55,6 @@ Trace = dict[str, Any]
 Floats = NDArray[np.float64]
 
 SUBPLOT_TITLE_SIZE = 16
-LAW_END = 1e23
-"""FLOPs: forecasts are drawn out to here."""
 
 
 class NothingToDraw(Exception):
@@ -101,7 +100,7 @@ def log_grid(low: float, high: float, n: int) -> Floats:
     return 10.0 ** np.linspace(math.log10(low), math.log10(high), n)
 
 
-def compute_grid(start: float, end: float = LAW_END) -> Floats:
+def compute_grid(start: float, end: float) -> Floats:
     """[400] budgets in FLOPs on which a law is drawn."""
     return log_grid(start, end, 400)
 
@@ -131,7 +130,7 @@ def optima_marks(compute: Floats, loss: Floats, color: str, title: str, **rest: 
     return marks(compute, loss, {"color": color, "size": 9, "symbol": "circle"}, hover, **rest)
 
 
-def law_line(law: LawFit, color: str, title: str, end: float = LAW_END, **rest: Any) -> Trace:
+def law_line(law: LawFit, color: str, title: str, end: float, **rest: Any) -> Trace:
     """A fitted law, dashed, from its smallest budget out to ``end`` FLOPs."""
     compute = compute_grid(law.compute.min(), end)
     hover = f"{title}<br>C=%{{x:.3e}} FLOPs<br>loss=%{{y:.4f}}{status_note(law.status, 'law')}"
@@ -154,20 +153,21 @@ def diverged_marks(runs: Sequence[HeldOutRun], color: str, title: str, **rest: A
     return marks(compute, loss, marker, hover, showlegend=False, **rest)
 
 
-def law_end(runs: Iterable[HeldOutRun]) -> float:
-    """FLOPs: where laws end, so that they span every held-out run."""
-    return max([LAW_END, *(run.budget for run in runs)])
+def law_end(definition: Definition, runs: Iterable[HeldOutRun]) -> float:
+    """FLOPs: where laws end, so that they span every target and held-out run."""
+    return max([*definition.targets, *(run.budget for run in runs)])
 
 
-def compute_range(start: float, end: float = LAW_END) -> list[float]:
+def compute_range(start: float, end: float) -> list[float]:
     """Range of a compute axis, log10 FLOPs, with a margin around [start, end]."""
     return [math.log10(start) - 0.12, math.log10(end) + 0.12]
 
 
 def suite_colors(isoflop: IsoflopFit, held_out: HeldOutFit | None) -> dict[str, str]:
-    """Colour of every suite of the study, by alphabetical order, whether or not it could be fitted."""
+    """Colour of every suite, whether or not it could be fitted: its own, else by alphabetical order."""
     suites = set(isoflop.suites) | {run.suite for run in (held_out.runs if held_out is not None else ())}
-    return {suite: cycle_color(place) for place, suite in enumerate(sorted(suites))}
+    own = {suite: isoflop.definition.suite(suite).color for suite in suites}
+    return {suite: own[suite] or cycle_color(place) for place, suite in enumerate(sorted(suites))}
 
 
 def bucket_color(isoflop: IsoflopFit, bucket: float) -> str:
@@ -175,8 +175,8 @@ def bucket_color(isoflop: IsoflopFit, bucket: float) -> str:
     return cycle_color(isoflop.buckets.index(bucket))
 
 
-def divider(xref: str, yref: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The dotted line between fitted and held-out budgets and its two labels: (shape, annotations).
+def divider(xref: str, yref: str, at: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The dotted line between fitted and held-out budgets, ``at`` FLOPs, and its two labels: (shape, annotations).
 
     ``yref`` is a reference that spans the panel: "paper" or "y domain". A shape takes data coordinates on a
     logarithmic axis, an annotation their log10.
@@ -185,8 +185,8 @@ def divider(xref: str, yref: str) -> tuple[dict[str, Any], list[dict[str, Any]]]
         "type": "line",
         "xref": xref,
         "yref": yref,
-        "x0": FIT_DIVIDE,
-        "x1": FIT_DIVIDE,
+        "x0": at,
+        "x1": at,
         "y0": 0,
         "y1": 1,
         "line": {"color": INK, "width": 1, "dash": "dot"},
@@ -194,7 +194,7 @@ def divider(xref: str, yref: str) -> tuple[dict[str, Any], list[dict[str, Any]]]
         "layer": "below",
     }
     label = {
-        "x": math.log10(FIT_DIVIDE),
+        "x": math.log10(at),
         "y": 0.98,
         "xref": xref,
         "yref": yref,

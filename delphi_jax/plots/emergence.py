@@ -13,13 +13,8 @@ from numpy.typing import NDArray
 from delphi_jax.labels import (
     COMPUTE,
     EXTERNAL_MODELS,
-    NO_EVALUATIONS,
     RANDOM_CHANCE,
-    TASK_WORDS,
     budget_name,
-    held_out_name,
-    isoflop_name,
-    view_name,
 )
 from delphi_jax.plots.drawers import (
     Document,
@@ -39,18 +34,24 @@ from delphi_jax.plots.drawers import (
 from delphi_jax.plots.mobile import stacked
 from delphi_jax.plots.theme import BRAND_TERRACOTTA, EXTERNAL_GREY, INK, PAGE_TAN, rgba
 from delphi_jax.results import DownstreamFit
-from delphi_jax.tasks import MMLU, TASKS
+from delphi_jax.tasks import Task, TaskWords, no_evaluations
 from delphi_jax.text import axis_value, escape, residual
 
-__all__ = ["CURVE", "EmergenceView", "build_emergence", "build_mmlu_emergence", "build_mmlu_emergence_mobile"]
+__all__ = [
+    "CURVE",
+    "EmergenceView",
+    "build_emergence",
+    "build_mmlu_emergence",
+    "build_mmlu_emergence_mobile",
+    "escaped_words",
+]
 
 Floats = NDArray[np.float64]
 
-FIRST_SHOWN = (MMLU.key, 5)
-"""Task and shot count shown first, where present."""
-
-LOGPROB_TICKS = (3.0, 2.0, 1.5, 1.0, 0.7, 0.5, 0.3)
-BITS_TICKS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0, 1.5, 2.0)
+FEWEST_TICKS = 2
+"""Of the task's own that an axis must hold: else it has ticks at digits times powers of ten."""
+BELOW_FLOOR = 0.05
+"""How far the axis of a hard metric reaches below its floor, if that is above zero."""
 PAD = 0.06
 """Decades between the outermost value and the edge of a logarithmic axis."""
 
@@ -87,39 +88,45 @@ class _SoftAxis:
     """[400] soft metric at which the Richards curve is drawn."""
 
 
-def build_mmlu_emergence(views: Iterable[DownstreamFit]) -> Document:
+def build_mmlu_emergence(views: Iterable[DownstreamFit], tasks: Sequence[Task]) -> Document:
     """Soft metric against compute, hard metric against soft metric; a dropdown switches task and shot count.
 
-    A law or a curve that could not be fitted is left out, its points stay. Raises :class:`NothingToDraw`
-    where no task was evaluated.
+    Views stand in the order of the study's ``tasks``. A law or a curve that could not be fitted is left out, its
+    points stay. Raises :class:`NothingToDraw` where no task was evaluated.
     """
-    return build_emergence([EmergenceView(view) for view in views])
+    return build_emergence([EmergenceView(view) for view in views], tasks)
 
 
-def build_emergence(views: Iterable[EmergenceView]) -> Document:
+def build_emergence(views: Iterable[EmergenceView], tasks: Sequence[Task]) -> Document:
     """The figure of :func:`build_mmlu_emergence`, with what its ``views`` add to their panels."""
-    places = list(TASKS)
+    places = [task.key for task in tasks]
     shown = sorted(
-        (view for view in views if len(view.fit.budget)), key=lambda view: (places.index(view.fit.task), view.fit.shot)
+        (view for view in views if len(view.fit.budget)),
+        key=lambda view: (places.index(view.fit.task.key), view.fit.shot),
     )
     if not shown:
-        raise NothingToDraw(NO_EVALUATIONS)
-    names = [(view.fit.task, view.fit.shot) for view in shown]
-    first = names.index(FIRST_SHOWN) if FIRST_SHOWN in names else 0
-    axes = {task: _soft_axis([view for view in shown if view.fit.task == task]) for task, _ in names}
+        raise NothingToDraw(no_evaluations(tasks))
+    first = next((i for i, view in enumerate(shown) if view.fit.shot == view.fit.task.first_shot), 0)
+    keys = dict.fromkeys(view.fit.task.key for view in shown)
+    axes = {key: _soft_axis([view for view in shown if view.fit.task.key == key]) for key in keys}
+    floors = [view.fit.task.floor for view in shown if view.fit.task.floor > 0]
     start = float(min(view.fit.budget.min() for view in shown)) / 10**0.1
     end = 3 * max(max(view.fit.forecast_budget, view.last_compute) for view in shown)
     compute = compute_grid(start, end)
 
     traces: list[list[Trace]] = [
-        _view_traces(view, compute, axes[view.fit.task], visible=place == first) for place, view in enumerate(shown)
+        _view_traces(view, compute, axes[view.fit.task.key], visible=place == first) for place, view in enumerate(shown)
     ]
     owners = [place for place, drawn in enumerate(traces) for _ in drawn]
-    updates = [_view_layout(view.fit, axes[view.fit.task]) for view in shown]
+    updates = [_view_layout(view.fit, axes[view.fit.task.key]) for view in shown]
+    if len(set(floors)) > 1:
+        for view, update in zip(shown, updates, strict=True):
+            floor = view.fit.task.floor
+            update |= {"annotations[4].y": floor, "shapes[1].y0": floor, "shapes[1].y1": floor}
     buttons = [
         {
             "method": "update",
-            "label": view_name(view.fit.task, view.fit.shot),
+            "label": escape(view.fit.name),
             "args": [{"visible": [owner == place for owner in owners]}, update],
         }
         for place, (view, update) in enumerate(zip(shown, updates, strict=True))
@@ -137,7 +144,8 @@ def build_emergence(views: Iterable[EmergenceView]) -> Document:
         "bgcolor": rgba(PAGE_TAN, 0.9),
         "borderwidth": 0,
     }
-    layout = _layout(updates[first], [math.log10(start), math.log10(end)])
+    chance = next((floor for floor in (shown[first].fit.task.floor, *floors) if floor > 0), 0.0)
+    layout = _layout(updates[first], [math.log10(start), math.log10(end)], chance, shown[first].fit.definition.divide)
     return document([trace for drawn in traces for trace in drawn], layout | {"updatemenus": [menu]})
 
 
@@ -153,6 +161,11 @@ def build_mmlu_emergence_mobile(wide: Document) -> Document:
     )
 
 
+def escaped_words(task: Task) -> TaskWords:
+    """The words of a task as text, never markup."""
+    return TaskWords(**{name: escape(word) for name, word in vars(task.words).items()})
+
+
 def _soft_axis(views: Sequence[EmergenceView]) -> _SoftAxis:
     """Ranges over all views of one task, so that switching the shot count moves points, not axes."""
     fits = [view.fit for view in views]
@@ -162,7 +175,7 @@ def _soft_axis(views: Sequence[EmergenceView]) -> _SoftAxis:
     fitted = [fit for fit in fits if fit.law.fitted]
     best = [view.best_soft for view in views]
     floor = min([low, *(fit.law.L_inf for fit in fitted), *best])
-    if TASKS[fits[0].task].soft_sign < 0:
+    if fits[0].task.soft_sign < 0:
         pad = 0.08 * (high - low)
         span = [math.log10(high) + PAD, math.log10(floor) - PAD]
         return _SoftAxis(span, span, np.linspace(high + pad, low - pad, 400))
@@ -175,12 +188,27 @@ def _soft_axis(views: Sequence[EmergenceView]) -> _SoftAxis:
     )
 
 
-def _ticks(task: str, span: list[float]) -> tuple[list[float], list[str]]:
+def _ticks(task: Task, span: list[float]) -> tuple[list[float], list[str]]:
     """Tick values and their texts on an axis of the soft metric over ``span``, log10."""
-    if TASKS[task].soft_sign < 0:
-        return list(LOGPROB_TICKS), [f"−{axis_value(tick)}" for tick in LOGPROB_TICKS]
-    shown = [tick for tick in BITS_TICKS if 10 ** span[1] <= tick <= 10 ** span[0]]
-    return shown, [axis_value(tick) for tick in shown]
+    minus = "−" if task.soft_sign < 0 else ""
+    inside = [tick for tick in task.soft_ticks if 10 ** span[1] <= tick <= 10 ** span[0]]
+    if len(inside) < FEWEST_TICKS:
+        inside = _plain_ticks(10 ** span[1], 10 ** span[0])
+    elif minus:
+        # A tick beyond the axis costs nothing, and all views of the task have the same ones.
+        inside = list(task.soft_ticks)
+    return inside, [f"{minus}{axis_value(tick)}" for tick in inside]
+
+
+def _plain_ticks(low: float, high: float) -> list[float]:
+    """One to nine times powers of ten within [low, high], of the fewest digits that give two of them."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in ((1,), (1, 3), (1, 2, 5), tuple(range(1, 10)), tuple(place / 10 for place in range(10, 100))):
+        ticks = [digit * 10.0**decade for decade in decades for digit in digits]
+        inside = [tick for tick in ticks if low <= tick <= high]
+        if len(inside) >= FEWEST_TICKS:
+            break
+    return inside
 
 
 def _view_traces(view: EmergenceView, compute: Floats, axis: _SoftAxis, visible: bool) -> list[Trace]:
@@ -198,7 +226,7 @@ def _view_traces(view: EmergenceView, compute: Floats, axis: _SoftAxis, visible:
 
 def _law_panel(view: DownstreamFit, compute: Floats) -> list[Trace]:
     """Soft metric against compute: law, runs, held-out runs and their residuals on leader lines."""
-    words, name, sign = TASK_WORDS[view.task], view_name(view.task, view.shot), TASKS[view.task].soft_sign
+    words, name, sign = escaped_words(view.task), escape(view.name), view.task.soft_sign
     value = "%{y:.3f}" if sign > 0 else "%{customdata[0]:.3f}"
     where = f"C=%{{x:.3e}} FLOPs<br>{words.soft_hover}={value}"
     traces = []
@@ -209,11 +237,11 @@ def _law_panel(view: DownstreamFit, compute: Floats) -> list[Trace]:
         traces.append(curve if sign > 0 else curve | {"customdata": -soft[:, None]})
     for held_out, rows in ((False, view.train), (True, ~view.train)):
         if rows.any():
-            labels = _run_names(view.budget[rows], held_out)
+            labels = _run_names(view, rows, held_out)
             custom = [[label] for label in labels] if sign > 0 else _pairs(-view.soft[rows], labels)
             label = "%{customdata[0]}" if sign > 0 else "%{customdata[1]}"
             hover = f"{_run_title(name, held_out)}<br>{label}<br>{where}"
-            points = _own_marks(view.budget[rows], view.soft[rows], name, held_out, hover, custom)
+            points = _own_marks(view, view.budget[rows], view.soft[rows], held_out, hover, custom)
             traces.append(points | {"showlegend": False} if held_out else points)
     if view.law.fitted and (~view.train).any():
         traces.append(_residual_callouts(view))
@@ -222,7 +250,7 @@ def _law_panel(view: DownstreamFit, compute: Floats) -> list[Trace]:
 
 def _curve_panel(view: DownstreamFit, grid: Floats) -> list[Trace]:
     """Hard metric against soft metric: Richards curve, external models, runs and held-out runs."""
-    words, name, sign = TASK_WORDS[view.task], view_name(view.task, view.shot), TASKS[view.task].soft_sign
+    words, name, sign = escaped_words(view.task), escape(view.name), view.task.soft_sign
     traces = []
     if view.richards is not None and view.richards.fitted:
         fit = view.richards
@@ -236,10 +264,9 @@ def _curve_panel(view: DownstreamFit, grid: Floats) -> list[Trace]:
         title = f"{name} Richards fit ({numbers})"
         curve = line(grid, fit.predict(-grid), CURVE, hover, name=title, showlegend=False)
         traces.append(curve | {"customdata": sign * grid[:, None]})
-    # MMLU keeps the order of its tables; the other tasks are listed by ascending bits/byte.
     external = np.flatnonzero(np.isfinite(view.external_hard))
     own = np.flatnonzero(np.isfinite(view.hard))
-    if sign > 0:
+    if view.task.sort_points:
         external = external[np.argsort(view.external_soft[external], kind="stable")]
         own = own[np.argsort(view.soft[own], kind="stable")]
     if len(external):
@@ -262,12 +289,12 @@ def _curve_panel(view: DownstreamFit, grid: Floats) -> list[Trace]:
     for held_out in (False, True):
         rows = own[view.train[own] != held_out]
         if len(rows):
-            custom = _pairs(sign * view.soft[rows], _run_names(view.budget[rows], held_out))
+            custom = _pairs(sign * view.soft[rows], _run_names(view, rows, held_out))
             hover = (
                 f"{_run_title(name, held_out)}<br>%{{customdata[1]}}"
                 f"<br>{words.soft_hover}=%{{customdata[0]:.3f}}<br>{words.hard}=%{{y:.3f}}"
             )
-            points = _own_marks(view.soft[rows], view.hard[rows], name, held_out, hover, custom)
+            points = _own_marks(view, view.soft[rows], view.hard[rows], held_out, hover, custom)
             traces.append(points | {"showlegend": False})
     return [on_panel({"legendgroup": name} | trace, 2) for trace in traces]
 
@@ -277,8 +304,8 @@ def _forecast_marks(shown: EmergenceView, span: list[float]) -> list[Trace]:
     view = shown.fit
     if not view.law.fitted:
         return []
-    words, name = TASK_WORDS[view.task], view_name(view.task, view.shot)
-    budget, signed = budget_name(view.forecast_budget), TASKS[view.task].soft_sign * view.forecast_soft
+    words, name = escaped_words(view.task), escape(view.name)
+    budget, signed = budget_name(view.forecast_budget), view.task.soft_sign * view.forecast_soft
     hover = f"{name} {budget} forecast<br>C={budget} FLOPs<br>{words.soft_hover}={signed:.3f}"
     has_curve = view.richards is not None and view.richards.fitted
     if has_curve:
@@ -306,9 +333,9 @@ def _forecast_marks(shown: EmergenceView, span: list[float]) -> list[Trace]:
     return traces
 
 
-def _own_marks(x: Floats, y: Floats, name: str, held_out: bool, hover: str, custom: list[list[str]]) -> Trace:
+def _own_marks(view: DownstreamFit, x: Floats, y: Floats, held_out: bool, hover: str, custom: list[list[str]]) -> Trace:
     marker = {"color": BRAND_TERRACOTTA, "size": 11 if held_out else 9, "symbol": "circle"}
-    title = f"{name} (Delphi {'held-out' if held_out else 'fit'})"
+    title = f"{escape(view.name)} ({escape(view.definition.name)} {'held-out' if held_out else 'fit'})"
     return marks(x, y, marker, hover, name=title, customdata=custom)
 
 
@@ -334,9 +361,9 @@ def _run_title(name: str, held_out: bool) -> str:
     return f"{name} ({'held-out' if held_out else 'fit'})"
 
 
-def _run_names(budgets: Floats, held_out: bool) -> list[str]:
-    name = held_out_name if held_out else isoflop_name
-    return [name(float(budget)) for budget in budgets]
+def _run_names(view: DownstreamFit, rows: NDArray[Any], held_out: bool) -> list[str]:
+    name = view.definition.held_out_name if held_out else view.definition.isoflop_name
+    return [escape(name(budget)) for budget in view.budget[rows].tolist()]
 
 
 def _pairs(values: Floats, names: Sequence[str]) -> list[list[str]]:
@@ -346,42 +373,46 @@ def _pairs(values: Floats, names: Sequence[str]) -> list[list[str]]:
 
 def _view_layout(view: DownstreamFit, axis: _SoftAxis) -> dict[str, Any]:
     """What choosing a view sets, by the path of each layout attribute."""
-    task, words = TASKS[view.task], TASK_WORDS[view.task]
-    law_ticks, law_texts = _ticks(view.task, axis.law_range)
-    curve_ticks, curve_texts = _ticks(view.task, axis.curve_range)
+    task, words, name = view.task, escaped_words(view.task), escape(view.task.name)
+    law_ticks, law_texts = _ticks(task, axis.law_range)
+    curve_ticks, curve_texts = _ticks(task, axis.curve_range)
+    hard = escape(task.words.hard[0].upper() + task.words.hard[1:])
     has_hard = bool(np.isfinite(view.hard).any() or np.isfinite(view.external_hard).any())
     return {
         "annotations[0].text": f"{words.soft_subject} improves smoothly with compute",
-        "annotations[1].text": f"{words.hard.capitalize()} emerges at larger scales" if has_hard else "",
+        "annotations[1].text": f"{hard} emerges at larger scales" if has_hard else "",
         "annotations[4].visible": has_hard and task.floor > 0,
         "shapes[1].visible": has_hard and task.floor > 0,
-        "yaxis.title.text": f"{task.name} {words.soft}",
+        "yaxis.title.text": f"{name} {words.soft}",
         "yaxis.range": axis.law_range,
         "yaxis.tickvals": law_ticks,
         "yaxis.ticktext": law_texts,
         "xaxis2.visible": has_hard,
         "xaxis2.type": "log",
-        "xaxis2.title.text": f"{task.name} {words.soft}",
+        "xaxis2.title.text": f"{name} {words.soft}",
         "xaxis2.range": axis.curve_range,
         "xaxis2.tickvals": curve_ticks,
         "xaxis2.ticktext": curve_texts,
         "yaxis2.visible": has_hard,
         "yaxis2.type": "linear",
-        "yaxis2.title.text": f"{task.name} {words.hard}",
-        "yaxis2.range": [0.2, 1.0] if task.floor > 0 else [-0.01, 1.0],
+        "yaxis2.title.text": f"{name} {words.hard}",
+        "yaxis2.range": [task.floor - BELOW_FLOOR, 1.0] if task.floor > BELOW_FLOOR else [-0.01, 1.0],
         "yaxis2.tickformat": ".0%",
     }
 
 
-def _layout(update: dict[str, Any], compute_range: list[float]) -> dict[str, Any]:
-    """Both panels as the view behind ``update`` shows them."""
+def _layout(update: dict[str, Any], compute_range: list[float], chance: float, divide: float) -> dict[str, Any]:
+    """Both panels as the view behind ``update`` shows them.
+
+    ``chance`` is the hard metric of random guessing, ``divide`` in FLOPs.
+    """
 
     def axis(key: str, *fields: str) -> dict[str, Any]:
         return {field: update[f"{key}.{field}"] for field in fields} | {"title": {"text": update[f"{key}.title.text"]}}
 
     left, right = side_by_side(2, spacing=0.14)
-    divide_line, divide_labels = divider("x", "y domain")
-    chance_line, chance_label = _random_chance(update["shapes[1].visible"])
+    divide_line, divide_labels = divider("x", "y domain", divide)
+    chance_line, chance_label = _random_chance(chance, update["shapes[1].visible"])
     ticks = ("range", "tickvals", "ticktext")
     return {
         "xaxis": {
@@ -406,16 +437,16 @@ def _layout(update: dict[str, Any], compute_range: list[float]) -> dict[str, Any
     }
 
 
-def _random_chance(visible: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The line of random guessing on the right panel and its label; only MMLU's floor is above zero."""
+def _random_chance(floor: float, visible: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The line of random guessing on the right panel and its label, for tasks of which it solves some."""
     shape = {
         "type": "line",
         "xref": "x2 domain",
         "yref": "y2",
         "x0": 0,
         "x1": 1,
-        "y0": MMLU.floor,
-        "y1": MMLU.floor,
+        "y0": floor,
+        "y1": floor,
         "line": {"color": INK, "width": 1, "dash": "dot"},
         "opacity": 0.45,
         "visible": visible,
@@ -425,7 +456,7 @@ def _random_chance(visible: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "xref": "x2 domain",
         "yref": "y2",
         "x": 0.98,
-        "y": MMLU.floor,
+        "y": floor,
         "xanchor": "right",
         "yanchor": "top",
         "showarrow": False,

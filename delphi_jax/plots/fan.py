@@ -88,8 +88,10 @@ def build_forecast_fan(intervals: IntervalsFit) -> Document:
             for trace in _deviation_traces(suite, intervals, runs, named if column == 0 else set())
         ]
         layout |= _axes(suite, runs, column, columns[column])
-        shape, sides = divider(f"x{_number(upper)}", f"y{_number(upper)} domain")
-        shapes += [shape, shape | {"xref": f"x{_number(lower)}", "yref": f"y{_number(lower)} domain"}]
+        sides = []
+        if (divide := intervals.definition.divide) is not None:
+            shape, sides = divider(f"x{_number(upper)}", f"y{_number(upper)} domain", divide)
+            shapes += [shape, shape | {"xref": f"x{_number(lower)}", "yref": f"y{_number(lower)} domain"}]
         layout["annotations"] += [*sides, *_diverged_labels(suite, intervals, upper)]
     return document(
         data,

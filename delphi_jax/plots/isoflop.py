@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from delphi_jax.labels import COMPUTE, LOSS, TOKENS
+from delphi_jax.labels import COMPUTE, TOKENS
 from delphi_jax.plots.drawers import (
     Document,
     NothingToDraw,
@@ -43,7 +43,7 @@ def build_isoflop_parabolas(isoflop: IsoflopFit | None) -> Document:
     """
     suites = [suite for suite in isoflop.suites if isoflop.of(suite)] if isoflop is not None else []
     if isoflop is None or not suites:
-        raise NothingToDraw("no compute budget has the 3 IsoFLOP runs that a parabola needs: add runs to runs.json")
+        raise NothingToDraw("no compute budget has the 3 IsoFLOP runs that a parabola needs: add runs")
 
     domains = side_by_side(len(suites), spacing=0.05)
     data: list[Trace] = []
@@ -64,7 +64,9 @@ def build_isoflop_parabolas(isoflop: IsoflopFit | None) -> Document:
             "title": {"text": TOKENS},
         }
         layout[f"yaxis{number}"] = {"anchor": f"x{number}", "domain": [0.0, 1.0]} | (
-            {"title": {"text": LOSS}} if panel == 1 else {"matches": "y", "showticklabels": False}
+            {"title": {"text": escape(isoflop.definition.metric.title)}}
+            if panel == 1
+            else {"matches": "y", "showticklabels": False}
         )
     return document(
         data,

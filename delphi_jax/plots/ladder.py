@@ -1,4 +1,4 @@
-"""first-ladder and delphi-ladder: one suite's whole story, from IsoFLOP parabolas to held-out validation."""
+"""The ladders: one suite's whole story, from IsoFLOP parabolas to held-out validation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from delphi_jax.labels import COMPUTE, DIVERGED, LOSS, OPTIMAL_LOSS, TOKENS
+from delphi_jax.labels import COMPUTE, DIVERGED, TOKENS
 from delphi_jax.plots.drawers import (
     Document,
     NothingToDraw,
@@ -32,12 +32,11 @@ from delphi_jax.plots.drawers import (
 from delphi_jax.plots.isoflop import bucket_traces
 from delphi_jax.plots.mobile import stacked
 from delphi_jax.results import HeldOutFit, IsoflopFit, LawFit
-from delphi_jax.text import residual
+from delphi_jax.text import escape, residual
 
 __all__ = ["build_ladder", "build_ladder_mobile"]
 
-# A residual stands above its point on the right; where the panel's right edge is near, below on the left.
-LEFT_FROM = 1e22
+# A residual stands above its point on the right; within a decade of the panel's right edge, below on the left.
 RIGHT = {"ax": 4, "ay": -4, "xanchor": "left", "yanchor": "bottom"}
 LEFT = {"ax": -4, "ay": 4, "xanchor": "right", "yanchor": "top"}
 ABOVE = {"ax": -30, "ay": -22, "xanchor": "center", "yanchor": "bottom"}
@@ -52,7 +51,7 @@ def build_ladder(
     """
     fits = isoflop.of(suite) if isoflop is not None else ()
     if isoflop is None or not fits:
-        raise NothingToDraw(f"no fitted IsoFLOP budget of {suite}: runs.json holds no budget of 3 or more of its runs")
+        raise NothingToDraw(f"no fitted IsoFLOP budget of {suite}: there is no budget with 3 or more of its runs")
 
     color = suite_colors(isoflop, held_out)[suite]
     stroke = {"width": 2.5, "dash": "dash"}
@@ -62,11 +61,11 @@ def build_ladder(
         data += [on_panel(trace, 1) for trace in traces]
 
     runs = [run for run in held_out.runs if run.suite == suite] if held_out is not None else []
-    end = law_end(runs)
+    end = law_end(isoflop.definition, runs)
     compute, loss, _ = isoflop.optima(suite)
     title = "IsoFLOP optimum"
     law_panel = [optima_marks(compute, loss, color, title, name=title, showlegend=False)]
-    law_title = "Scaling law + held-out validation"
+    law_title = "Scaling law + held-out validation" if runs else "Scaling law"
     if suite in laws and laws[suite].fitted:
         law_title += status_note(laws[suite].status, "law", lead=", ")
         law_panel.append(law_line(laws[suite], color, "scaling-law fit", end))
@@ -77,7 +76,7 @@ def build_ladder(
             law_panel.append(held_out_marks(budgets, means, color, "held-out run"))
         for budget, mean, percent in zip(budgets, means, held_out.residuals(suite), strict=True):
             if math.isfinite(percent):
-                side = LEFT if budget >= LEFT_FROM else RIGHT
+                side = LEFT if 10 * budget >= end else RIGHT
                 callouts.append(_callout(residual(percent), budget, mean, side))
         diverged = held_out.diverged(suite)
         if diverged:
@@ -86,12 +85,13 @@ def build_ladder(
     data += [on_panel(trace, 2) for trace in law_panel]
 
     left, right = side_by_side(2, spacing=0.1)
-    shape, sides = divider("x2", "y2 domain")
+    divide, metric = isoflop.definition.divide, isoflop.definition.metric
+    shape, sides = divider("x2", "y2 domain", divide) if divide is not None else (None, [])
     return document(
         data,
         {
             "xaxis": {"anchor": "y", "domain": left, "type": "log", "title": {"text": TOKENS}},
-            "yaxis": {"anchor": "x", "domain": [0.0, 1.0], "type": "log", "title": {"text": LOSS}},
+            "yaxis": {"anchor": "x", "domain": [0.0, 1.0], "type": "log", "title": {"text": escape(metric.title)}},
             "xaxis2": {
                 "anchor": "y2",
                 "domain": right,
@@ -99,14 +99,19 @@ def build_ladder(
                 "title": {"text": COMPUTE},
                 "range": compute_range(compute.min(), end),
             },
-            "yaxis2": {"anchor": "x2", "domain": [0.0, 1.0], "type": "log", "title": {"text": OPTIMAL_LOSS}},
+            "yaxis2": {
+                "anchor": "x2",
+                "domain": [0.0, 1.0],
+                "type": "log",
+                "title": {"text": escape(metric.optimum_title)},
+            },
             "annotations": [
                 subplot_title("IsoFLOP parabolas per compute bucket", left),
                 subplot_title(law_title, right),
                 *sides,
                 *callouts,
             ],
-            "shapes": [shape],
+            "shapes": [] if shape is None else [shape],
             "legend": horizontal_legend(
                 x=1.0,
                 y=-0.2,

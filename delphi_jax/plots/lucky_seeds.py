@@ -32,8 +32,8 @@ def build_lucky_seeds(seeds: SeedFit | None) -> Document:
         or not any(line.seeds for line in seeds.budgets)
     ):
         raise NothingToDraw(
-            "no bootstrapped forecast with held-out runs of the AdamH suite: runs.json needs IsoFLOP runs of "
-            "at least 4 budgets and finished runs with 'optimal' in their names"
+            "no bootstrapped forecast with held-out runs of its suite: the study needs IsoFLOP runs of one suite at "
+            "4 or more budgets, and finished held-out runs of it at the targets of its forecasts"
         )
     low, _, high = seeds.bootstrap.percentiles
     top = len(seeds.budgets) - 0.5

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from delphi_jax.labels import LOSS, TOKENS
+from delphi_jax.labels import TOKENS
 from delphi_jax.plots.drawers import (
     Document,
     NothingToDraw,
@@ -25,17 +25,19 @@ from delphi_jax.plots.drawers import (
 from delphi_jax.plots.theme import BRAND_BLUE, BRAND_UMBER, INK, TRANSPARENT
 from delphi_jax.results import OvertrainingFit, OvertrainingScale, ParabolaFit
 from delphi_jax.status import Status
-from delphi_jax.text import overhead, overtraining_label, overtraining_tick, scientific
+from delphi_jax.text import escape, overhead, overtraining_label, overtraining_tick, scientific
 
 __all__ = ["build_overtraining_forecast"]
 
 FIRST_SHOWN = 2.0
 """T/T* at which the slider starts."""
 
-AXIS_START = 8.5
-"""log10 tokens"""
+LARGEST_START = 8.5
+"""log10 tokens: the axis starts here, or half a decade or more before, where a run has fewer."""
 AXIS_ENDS = (1e13, 5e13)
 """Tokens: the axis ends at the first that holds the compute-to-match marker."""
+SMALL_SHARE = 0.001
+"""Of the end: a marker further left has an end of its own."""
 
 OPEN_CIRCLE = {"size": 11, "symbol": "circle-open"}
 
@@ -47,7 +49,8 @@ def build_overtraining_forecast(fit: OvertrainingFit | None) -> Document:
     """
     if fit is None or not fit.law.fitted or not fit.scales:
         raise NothingToDraw(
-            "no scaling law of the AdamH suite to forecast from: runs.json needs its IsoFLOP runs at 2 or more budgets"
+            "no scaling law to forecast from: the study needs IsoFLOP runs of one suite at 2 or more budgets, and a "
+            "forecast budget beyond them"
         )
     still = [trace for bucket in fit.parabolas for trace in _bucket_traces(bucket)] + _forecast_traces(fit)
     scales = [line.scale for line in fit.scales]
@@ -59,7 +62,7 @@ def build_overtraining_forecast(fit: OvertrainingFit | None) -> Document:
             "name": str(scale.scale),
             "data": [{"type": "scatter"} | part for part in parts],
             "traces": places,
-            "layout": {"annotations": [_label(fit, scale)], "xaxis": {"range": _token_range(scale)}},
+            "layout": {"annotations": [_label(fit, scale)], "xaxis": {"range": _token_range(fit, scale)}},
         }
         for scale, parts in zip(fit.scales, moving, strict=True)
     ]
@@ -69,8 +72,8 @@ def build_overtraining_forecast(fit: OvertrainingFit | None) -> Document:
     return document(
         still + shown,
         {
-            "xaxis": {"title": {"text": TOKENS}, "type": "log", "range": _token_range(fit.scales[active])},
-            "yaxis": {"title": {"text": LOSS}, "type": "log"},
+            "xaxis": {"title": {"text": TOKENS}, "type": "log", "range": _token_range(fit, fit.scales[active])},
+            "yaxis": {"title": {"text": escape(fit.definition.metric.title)}, "type": "log"},
             "legend": horizontal_legend(x=1.0, y=1.02, xanchor="right", yanchor="bottom"),
             "margin": {"t": 60, "r": 30, "b": 100, "l": 60},
             "sliders": [_slider(scales, active)],
@@ -179,8 +182,9 @@ def _label(fit: OvertrainingFit, scale: OvertrainingScale) -> dict[str, Any]:
     if reached and scale.scale > 1:
         x = (x + math.log10(scale.tokens_equivalent)) / 2
     cost = f"{overhead(scale.overhead)} compute to match" if reached else _not_reached(fit)
+    notes = status_note(scale.status, "parabolas") * reached + status_note(fit.law.status, "law")
     return {
-        "text": f"{overtraining_label(scale.scale)}<br>{cost}{status_note(fit.law.status, 'law')}",
+        "text": f"{overtraining_label(scale.scale)}<br>{cost}{notes}",
         "x": x,
         "y": math.log10(loss),
         "xref": "x",
@@ -201,11 +205,14 @@ def _not_reached(fit: OvertrainingFit) -> str:
     return f"forecast loss not reached by {scientific(float(fit.compute[-1]))} FLOPs"
 
 
-def _token_range(scale: OvertrainingScale) -> list[float]:
+def _token_range(fit: OvertrainingFit, scale: OvertrainingScale) -> list[float]:
     """Horizontal range, log10 tokens."""
+    fewest = min(math.log10(bucket.tokens.min()) for bucket in fit.parabolas)
     reach = scale.tokens_equivalent
     end = next((end for end in AXIS_ENDS if reach <= end), 2 * reach)
-    return [AXIS_START, math.log10(end)]
+    if reach < SMALL_SHARE * end:
+        end = reach / SMALL_SHARE
+    return [min(LARGEST_START, math.floor(2 * fewest) / 2), math.log10(end)]
 
 
 def _slider(scales: list[float], active: int) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from delphi_jax.plots.drawers import (
     subplot_title,
 )
 from delphi_jax.plots.theme import BRAND_BLACK, BRAND_BLUE, BRAND_UMBER, rgba
-from delphi_jax.results.held_out import FIT_DIVIDE
 from delphi_jax.results.speedup import ComputeMultiplier, MatchedSpeedup, SpeedupFit, SpeedupLine
 from delphi_jax.status import Status
 from delphi_jax.text import axis_value, escape, scientific
@@ -67,8 +66,9 @@ def build_effective_speedup(speedup: SpeedupFit) -> Document:
     data = _curve_traces(multiplier, curve, low, high) + _matched_traces(matched, points)
     budgets = [line.budget for line in (*points, *multiplier.curve)]
     first, second = map(escape, speedup.suites)
-    shape, sides = divider("x", "y domain")
-    across = min(budgets) < FIT_DIVIDE < max(budgets)
+    divide = speedup.definition.divide
+    across = divide is not None and min(budgets) < divide < max(budgets)
+    shape, sides = divider("x", "y domain", divide) if across else (None, [])
     ticks = _ticks(low, high)
     return document(
         data,
@@ -84,10 +84,10 @@ def build_effective_speedup(speedup: SpeedupFit) -> Document:
             },
             "annotations": [
                 subplot_title(f"{first}<br>over {second}", [0.0, 1.0]),
-                *(sides if across else []),
+                *sides,
                 *_labels(multiplier, points, high),
             ],
-            "shapes": [_one_line(), *([shape] if across else [])],
+            "shapes": [_one_line(), *([shape] if shape is not None else [])],
             "legend": horizontal_legend(x=0.5, y=-0.2),
             "margin": {"t": 60, "r": 30, "b": 10, "l": 60},
         },

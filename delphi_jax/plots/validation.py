@@ -47,7 +47,7 @@ def build_leave_future_out(validation: ValidationFit) -> Document:
     """
     if not validation.predictions:
         raise NothingToDraw(
-            "no refit has something later to predict: runs.json needs IsoFLOP runs of 4 budgets, or held-out runs"
+            "no refit has something later to predict: the study needs IsoFLOP runs of 4 budgets, or held-out runs"
         )
     kinds = validation.kinds
     suites = list(dict.fromkeys(suite for suite, _ in kinds))

@@ -9,7 +9,6 @@ from delphi_jax.results.base import Interval as Interval
 from delphi_jax.results.base import Result as Result
 from delphi_jax.results.downstream import DownstreamFit as DownstreamFit
 from delphi_jax.results.downstream import RichardsFit as RichardsFit
-from delphi_jax.results.held_out import FIT_DIVIDE as FIT_DIVIDE
 from delphi_jax.results.held_out import HeldOutFit as HeldOutFit
 from delphi_jax.results.held_out import HeldOutRun as HeldOutRun
 from delphi_jax.results.held_out import SeedDeviation as SeedDeviation

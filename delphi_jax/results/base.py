@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from delphi_jax.definition import Definition
 from delphi_jax.status import Status
+from delphi_jax.tasks import Task
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["MOST_SKIPPED", "Floats", "Interval", "Result", "plain"]
+__all__ = ["BESIDE", "MOST_SKIPPED", "Floats", "Interval", "Result", "plain"]
 
 Floats = NDArray[np.float64]
 
+BESIDE = {"beside": True}
+"""Metadata of a field that says of what study a part is: JSON leaves it out, the whole holds it once."""
 MOST_SKIPPED = 0.1
 """Share of skipped draws above which a reader is told."""
 
@@ -37,8 +41,12 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
+    if isinstance(value, Task):
+        return value.key
+    if isinstance(value, Definition):
+        return {"name": value.name, "source": value.source}
     if is_dataclass(value):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value) if not f.metadata.get("beside")}
     return value
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from delphi_jax.definition import Definition
 from delphi_jax.formulas import residual_percent, richards
-from delphi_jax.labels import TASK_WORDS, view_name
-from delphi_jax.results.base import MOST_SKIPPED, Floats, Result
-from delphi_jax.results.held_out import FIT_DIVIDE
+from delphi_jax.results.base import BESIDE, MOST_SKIPPED, Floats, Result
 from delphi_jax.results.law import LawFit
 from delphi_jax.status import Status
-from delphi_jax.tasks import TASKS
+from delphi_jax.tasks import Task
 
 __all__ = ["Band", "DownstreamFit", "DownstreamInterval", "DownstreamIntervals", "RichardsFit"]
 
@@ -74,8 +73,7 @@ class DownstreamFit(Result):
     negative.
     """
 
-    task: str
-    """Key of the task, see :mod:`delphi_jax.tasks`."""
+    task: Task
     shot: int
     budget: Floats
     """[n] FLOPs, own runs in table order (train and held out)."""
@@ -98,11 +96,18 @@ class DownstreamFit(Result):
     forecast_soft: float
     forecast_hard: float
     status: Status
+    definition: Definition = field(metadata=BESIDE)
+    """Of the study: its divide, and the names of its runs."""
+
+    @property
+    def name(self) -> str:
+        """The task and the shot count in words."""
+        return self.task.view_name(self.shot)
 
     @property
     def train(self) -> NDArray[np.bool_]:
         """[n] True for rows that enter the law: budgets below the fit / extrapolation divide."""
-        return self.budget < FIT_DIVIDE
+        return self.budget < self.definition.divide
 
     def held_out_residuals(self) -> tuple[Floats, Floats, Floats]:
         """(budget, mean soft metric over seeds, percent deviation from the law) of held-out budgets, each [m]."""
@@ -114,7 +119,7 @@ class DownstreamFit(Result):
     def rows(self) -> list[dict[str, Any]]:
         return [
             {
-                "task": self.task,
+                "task": self.task.key,
                 "shots": self.shot,
                 "L_inf": self.law.L_inf,
                 "L_inf from": self.asymptote_source,
@@ -195,7 +200,7 @@ class DownstreamInterval(Result):
 
     @property
     def name(self) -> str:
-        return view_name(self.fit.task, self.fit.shot)
+        return self.fit.name
 
     @property
     def draws(self) -> int:
@@ -223,7 +228,7 @@ class DownstreamInterval(Result):
 
     def rows(self) -> list[dict[str, Any]]:
         """Per budget the soft metric, then the hard one."""
-        words, negated = TASK_WORDS[self.fit.task], TASKS[self.fit.task].soft_sign < 0
+        words, negated = self.fit.task.words, self.fit.task.soft_sign < 0
         name = f"−{words.soft_hover}" if negated else words.soft_hover
         status = Status.FITTED if self.has_soft and not self.status.usable else self.status
         metrics = (
@@ -233,7 +238,7 @@ class DownstreamInterval(Result):
         low, high = percent_names(self.level)
         return [
             {
-                "task": self.fit.task,
+                "task": self.fit.task.key,
                 "shots": self.fit.shot,
                 "budget (FLOPs)": budget,
                 "metric": metric,
@@ -255,7 +260,7 @@ class DownstreamInterval(Result):
         """What became of the draws."""
         return [
             {
-                "task": self.fit.task,
+                "task": self.fit.task.key,
                 "shots": self.fit.shot,
                 "runs": self.runs,
                 "models": self.models,
@@ -297,9 +302,11 @@ class DownstreamInterval(Result):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DownstreamIntervals(Result):
-    """Intervals of the two-step forecasts of every task and shot count, in canonical order."""
+    """Intervals of the two-step forecasts of every task and shot count, in the order of the study's tasks."""
 
     views: tuple[DownstreamInterval, ...]
+    tasks: tuple[Task, ...] = field(metadata=BESIDE)
+    """Of the study, evaluated or not."""
 
     def rows(self) -> list[dict[str, Any]]:
         return [row for view in self.views for row in view.rows()]

@@ -13,10 +13,7 @@ from delphi_jax.results.base import Floats, Result
 from delphi_jax.results.law import BootstrapFit, LawFit
 from delphi_jax.status import Status
 
-__all__ = ["FIT_DIVIDE", "HeldOutFit", "HeldOutRun", "SeedDeviation", "SeedFit"]
-
-FIT_DIVIDE = 5e20
-"""FLOPs: budgets below are fitted, the rest held out."""
+__all__ = ["HeldOutFit", "HeldOutRun", "SeedDeviation", "SeedFit"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class HeldOutRun:
     suite: str
     seed: str
     budget: float
-    """Nominal compute budget, 10**round(log10 C), FLOPs."""
+    """Nominal compute budget, FLOPs."""
     loss: float
     finished: bool
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from delphi_jax.definition import Definition, delphi
 from delphi_jax.labels import INTERVAL_KINDS, REFERENCE_METHOD, budget_name
 from delphi_jax.results.base import MOST_SKIPPED, Floats, Result
 from delphi_jax.results.held_out import HeldOutFit
@@ -212,6 +213,7 @@ class IntervalsFit(Result):
 
     suites: tuple[SuiteIntervals, ...]
     held_out: HeldOutFit | None = None
+    definition: Definition = field(default_factory=delphi, metadata={"beside": True})
 
     def rows(self) -> list[dict[str, Any]]:
         return [row for suite in self.suites for row in suite.rows()]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from delphi_jax.definition import Definition, delphi
 from delphi_jax.formulas import parabola
 from delphi_jax.results.base import Floats, Result
 from delphi_jax.status import Status
@@ -73,6 +74,7 @@ class IsoflopFit(Result):
     """All IsoFLOP parabolas of a study, ordered by suite name, then budget; unfitted groups included."""
 
     parabolas: tuple[ParabolaFit, ...]
+    definition: Definition = field(default_factory=delphi, metadata={"beside": True})
 
     @property
     def suites(self) -> tuple[str, ...]:

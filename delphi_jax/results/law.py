@@ -64,7 +64,7 @@ class PinnedAsymptote:
 
     value: float
     metric: str
-    """Name of the fitted quantity, such as :data:`~delphi_jax.labels.LOSS`."""
+    """Name of the fitted quantity, such as that of a study, see :class:`~delphi_jax.definition.Metric`."""
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.value) and self.value >= 0):

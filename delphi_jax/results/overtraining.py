@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from delphi_jax.definition import Definition, delphi
 from delphi_jax.results.base import Floats, Result
 from delphi_jax.results.isoflop import ParabolaFit
 from delphi_jax.results.law import LawFit
@@ -49,6 +50,7 @@ class OvertrainingFit(Result):
     compute: Floats
     """[G] the search grid, FLOPs."""
     scales: tuple[OvertrainingScale, ...]
+    definition: Definition = field(default_factory=delphi, metadata={"beside": True})
 
     def tokens_at(self, compute: Any) -> Floats:
         """Compute-optimal tokens at ``compute`` FLOPs, any shape."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from delphi_jax.definition import Definition, delphi
 from delphi_jax.results.base import MOST_SKIPPED, Floats, Result
 from delphi_jax.results.law import LawFit
 from delphi_jax.status import Status
@@ -192,6 +193,7 @@ class SpeedupFit(Result):
     suites: tuple[str, str]
     matched: MatchedSpeedup
     multiplier: ComputeMultiplier
+    definition: Definition = field(default_factory=delphi, metadata={"beside": True})
 
     def rows(self) -> list[dict[str, Any]]:
         return self.matched.rows() + self.multiplier.rows()

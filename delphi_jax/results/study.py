@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from delphi_jax.labels import ADAMH_SUITE, UNKNOWN_SUITE, view_name
+from delphi_jax.definition import Definition, delphi
 from delphi_jax.results.base import Result
 from delphi_jax.results.downstream import DownstreamFit
 from delphi_jax.results.held_out import HeldOutFit, SeedFit
@@ -38,6 +38,7 @@ class StudyFit(Result):
     sweep: SweepFit | None = None
     skipped: tuple[Skipped, ...] = ()
     missing: tuple[Missing, ...] = ()
+    definition: Definition = field(default_factory=delphi)
 
     def parts(self) -> Iterator[tuple[str, Result]]:
         """The fitted parts by title, in the order in which a reader wants them."""
@@ -82,7 +83,7 @@ class StudyFit(Result):
         if self.overtraining is not None:
             said += [(f"{line.scale:.3g} times the optimal tokens", line.status) for line in self.overtraining.scales]
         for view in self.downstream:
-            name = view_name(view.task, view.shot)
+            name = view.name
             said += [(f"soft-metric law of {name}", view.law.status)]
             if view.richards is None:
                 said += [(f"Richards curve of {name}", Status.NO_CURVE)]
@@ -97,13 +98,13 @@ class StudyFit(Result):
                 said += [(f"Richards curve of {name}", view.richards.status)]
         sentences = [f"{what}: {status.label}; {status.remedy}" for what, status in said if status is not Status.FITTED]
         sentences += [sentence for fit in bootstraps.values() for sentence in fit.notices()]
-        if self.isoflop is not None and UNKNOWN_SUITE in self.isoflop.suites:
-            count = sum(len(fit.loss) for fit in isoflop if fit.suite == UNKNOWN_SUITE)
-            sentences.append(
-                f"{count} IsoFLOP runs belong to no known suite by their names: fitted as {UNKNOWN_SUITE!r}"
-            )
-        if self.overtraining is not None and self.overtraining.suite != ADAMH_SUITE:
-            sentences.append(f"{ADAMH_SUITE} has no law: seeds and overtraining are those of {self.overtraining.suite}")
+        unmatched = self.definition.unmatched_suite
+        if self.isoflop is not None and unmatched in self.isoflop.suites:
+            count = sum(len(fit.loss) for fit in isoflop if fit.suite == unmatched)
+            sentences.append(f"{count} IsoFLOP runs belong to no known suite by their names: fitted as {unmatched!r}")
+        focus = self.definition.focus_label
+        if focus and self.overtraining is not None and self.overtraining.suite != focus:
+            sentences.append(f"{focus} has no law: seeds and overtraining are those of {self.overtraining.suite}")
         return sentences + (self.sweep.notices() if self.sweep is not None else [])
 
     def _laws(self) -> tuple[LawFit, ...]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from delphi_jax.heuristics import FEATURES
+from delphi_jax.heuristics import SweepDesign
 from delphi_jax.labels import ARD, BROAD, PROCESS_NAMES
-from delphi_jax.results.base import Floats, Result
+from delphi_jax.results.base import BESIDE, Floats, Result
 from delphi_jax.status import Status
 from delphi_jax.tables import Skipped
 
@@ -38,13 +38,13 @@ class PartialDependence:
     """Partial dependence of the loss on one hyper-parameter within one sweep cell; G grid values."""
 
     grid: Floats
-    """[G] in the feature's logarithmic units (log lr, ..., log(1 - beta))."""
+    """[G] on the scale of the hyper-parameter's transform (log lr, ..., log(1 - beta))."""
     mean: Floats
     """[G]"""
     sd: Floats
     """[G] of the averaged process; with the white noise in it for the reference's process, without for ARD."""
     heuristic: float
-    """The recipe's value, same units as the grid."""
+    """The recipe's value, same units as the grid; NaN where it has none."""
     heuristic_mean: float
     heuristic_in_support: bool
 
@@ -53,6 +53,7 @@ class PartialDependence:
 class CellFit(Result):
     """Gaussian process of one sweep cell (batch size, hidden dim, token horizon); n trials, F features."""
 
+    design: SweepDesign = field(metadata=BESIDE)
     batch_size: int
     hidden_dim: int
     horizon: str
@@ -62,7 +63,7 @@ class CellFit(Result):
     loss_cap: float
     """95th percentile of the loss: trials above are left out."""
     features: Floats
-    """[n, F] trials kept, logarithmic units."""
+    """[n, F] trials kept, on the scales of the transforms."""
     loss: Floats
     """[n]"""
     length_scale: float = np.nan
@@ -72,14 +73,14 @@ class CellFit(Result):
     log_likelihood: float = np.nan
     bounds_hit: tuple[str, ...] = ()
     dependence: tuple[PartialDependence, ...] = ()
-    """[F], in the canonical order of :data:`delphi_jax.heuristics.FEATURES`."""
+    """[F], in the order of the design."""
     interpolating_gain: float = 0.0
     """How much higher the log likelihood of a second mode is, one that runs through nearly every trial; 0 where
     there is none. The curves follow the broad mode all the same: they are the study's published ones."""
 
     process: str = BROAD
     """One of :data:`delphi_jax.labels.PROCESSES`."""
-    length_scales: Floats = field(default_factory=lambda: np.full(len(FEATURES), np.nan))
+    length_scales: Floats = field(default_factory=lambda: np.empty(0))
     """[F] in standard deviations of each hyper-parameter; all the same for the reference's process."""
     amplitude: float = np.nan
     """Variance of the process without noise; 1 for the reference's."""
@@ -129,7 +130,7 @@ class CellFit(Result):
     def _ard_columns(self) -> dict[str, Any]:
         lengths = " ".join(f"{length:.4g}" for length in self.length_scales) if self.fitted else ""
         return {
-            f"length scales: {', '.join(FEATURES)}": lengths,
+            f"length scales: {', '.join(self.design.keys)}": lengths,
             "mean": self.mean,
             "amplitude": self.amplitude,
             "noise": self.noise,
@@ -150,6 +151,7 @@ class CellFit(Result):
 class SweepFit(Result):
     """All cells of the hyper-parameter sweep in canonical order (batch size, hidden dim, horizon)."""
 
+    design: SweepDesign = field(metadata=BESIDE)
     cells: tuple[CellFit, ...]
     skipped: tuple[Skipped, ...] = ()
     process: str = BROAD
