@@ -149,9 +149,10 @@ def fit_shared_laws(
     objective: Objective | None = None,
     metric: str = "",
 ) -> dict[str, LawFit]:
-    """Fit several series with one asymptote for all of them (methods, section 3): the sum of their scores is least.
+    """Fit several series with one asymptote for all of them (methods, section 3).
 
-    Other arguments as in :func:`fit_law`.
+    The grid makes the sum of their scores least, as in the reference; the optimum the mean over all their points, which
+    is the same where they are equally long. Other arguments as in :func:`fit_law`.
     """
     n_grid, how = _settings(method, n_grid, objective, metric)
     arrays = {name: checked_series(name, compute, loss) for name, (compute, loss) in series.items()}

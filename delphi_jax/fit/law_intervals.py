@@ -147,8 +147,8 @@ def _asymptotes(laws: Sequence[LawFit], level: float) -> AsymptoteProfile:
     series = {name: (law.compute, law.loss) for name, (law, _) in copies.items()}
     fits = fit_laws(series, L_inf=pinned, method="optimum", objective=laws[0].objective)
     scores = np.array([fit.score if fit.fitted else np.nan for fit in fits.values()])
-    summed = scores.reshape(len(laws), -1).sum(axis=0)
-    best = sum(law.score for law in laws)
-    n, n_params = sum(len(law.loss) for law in laws), 1 + 2 * len(laws)
-    limit = np.nan if laws[0].objective.huber else float(profile_limit(n, n_params, level))
+    n = np.array([len(law.loss) for law in laws])
+    summed = n @ scores.reshape(len(laws), -1)
+    best = n @ np.array([law.score for law in laws])
+    limit = np.nan if laws[0].objective.huber else float(profile_limit(n.sum(), 1 + 2 * len(laws), level))
     return AsymptoteProfile(values, summed / best if best > 0 else np.full_like(values, np.nan), limit)
