@@ -241,7 +241,7 @@ def test_intervals_of_a_short_and_a_long_series_hold_their_asymptote_at_their_ra
     fall = np.array([[2.0], [2.4]]) * (C / 1e20) ** -0.2
     losses = 1.5 + fall * np.exp(0.002 * rng.normal(size=(n, 2, 8)))
     found = profile(losses, Objective(), F=stats.f.ppf(0.95, 1, 6), n_params=5, present=present)
-    held = np.mean((found.low[:, 0, 0] <= 1.5) & (1.5 <= found.high[:, 0, 0]))
+    held = np.mean((found.low[:, 0, 0] <= 1.5) & (found.high[:, 0, 0] >= 1.5))
     assert abs(held - 0.95) <= 4 * np.sqrt(0.95 * 0.05 / n)
 
 

@@ -116,6 +116,26 @@ def test_identical_suites_are_equally_fast_exactly(L_inf: float | None) -> None:
         assert line.low < 1 < line.high
 
 
+def test_laws_too_steep_for_their_amplitude_have_a_multiplier() -> None:
+    """A = 2e18**20 cannot be written down; the multiplier of exact laws can."""
+    compute = 1e18 * np.array([1.0, 1.01, 1.03, 1.04, 1.06])
+    first, second = ((compute, 1.5 + np.exp(-20 * np.log(compute / scale))) for scale in (6e17, 6.6e17))
+    for settings in ({"L_inf": 1.5}, {}):
+        multiplier = compare(first, second, budgets=[1.1e18], **settings).multiplier
+        assert {law.A for law in multiplier.laws} == {np.inf}
+        (line,) = multiplier.lines
+        assert (line.value, line.low, line.high) == pytest.approx((1.1, 1.1, 1.1), rel=1e-7)
+
+
+def test_free_laws_of_exact_series_have_the_exact_multiplier() -> None:
+    """No asymptote of a grid is the laws' own."""
+    multiplier = compare(exact(), exact(1.2), budgets=[1e20, 1e23]).multiplier
+    assert {law.method for law in multiplier.laws} == {"optimum"}
+    truth = 1.2 ** (1 / ALPHA)
+    for line in multiplier.lines:
+        assert (line.value, line.low, line.high) == pytest.approx((truth,) * 3, rel=1e-5)
+
+
 # The estimates, by other means
 
 
@@ -576,7 +596,7 @@ def test_public_measurements(real_dir: Path) -> None:
     # Inside the data, both ways of asking agree within what they know.
     middle = min(fit.multiplier.lines, key=lambda line: abs(np.log10(line.budget) - shared.mean()))
     assert max(middle.low, fit.matched.pooled.low) < min(middle.high, fit.matched.pooled.high)
-    laws = fit_laws(series)
+    laws = fit_laws(series, method="optimum")
     assert [law.L_inf for law in fit.multiplier.laws] == [law.L_inf for law in laws.values()]
     for line in fit.multiplier.lines:
         assert line.status in (Status.FITTED, Status.BOUND_HIT, Status.NOT_REACHED)

@@ -35,7 +35,7 @@ from delphi_jax.fit.valley import (
     resampled_optima,
     term_tests,
 )
-from delphi_jax.formulas import law_loss, optimal_params, surface_loss
+from delphi_jax.formulas import law_loss_at_log, optimal_params, surface_loss
 from delphi_jax.kernels.chunks import on_all_devices
 from delphi_jax.kernels.power_law import CHUNK, fit_free_laws
 from delphi_jax.kernels.valley import Valley
@@ -324,7 +324,7 @@ def _line(x: Floats, y: Floats, valid: NDArray[np.bool_]) -> tuple[Floats, Float
 
 
 def _drawn_laws(found: Optima, compute: Floats) -> tuple[NDArray[np.bool_], Floats]:
-    """Which draws' optima [R, K] have a law, and L_inf, A and alpha of all, [3, R]."""
+    """Which draws' optima [R, K] have a law, and L_inf, log A and alpha of all, [3, R]."""
     width = padded_length([found.valid.shape[1]])
     missing = [(0, 0), (0, width - found.valid.shape[1])]
     mask = np.pad(found.valid, missing)
@@ -333,7 +333,7 @@ def _drawn_laws(found: Optima, compute: Floats) -> tuple[NDArray[np.bool_], Floa
     grid = asymptote_grid(np.where(mask.any(axis=1), smallest, 0.0), BOOTSTRAP_GRID)
     laws = on_all_devices(fit_free_laws, CHUNK, log_c, loss, mask, grid)
     used = np.isin(laws.status, _USED) & (found.valid.sum(axis=1) >= LEAST_BUCKETS)
-    return used, np.stack([laws.L_inf, laws.A, laws.alpha])
+    return used, np.stack([laws.L_inf, laws.log_A, laws.alpha])
 
 
 def _approach_2(
@@ -355,7 +355,7 @@ def _approach_2(
         (whole.tokens_slope[0], draws.tokens_slope[used]),
         (10.0 ** whole.log_params[0], 10.0 ** draws.log_params[used]),
         (10.0 ** whole.log_tokens[0], 10.0 ** draws.log_tokens[used]),
-        (law.loss_at(budgets), law_loss(budgets, *coefficients[:, with_law, None])),
+        (law.loss_at(budgets), law_loss_at_log(np.log(budgets), *coefficients[:, with_law, None])),
         draws.status,
         settings,
     )

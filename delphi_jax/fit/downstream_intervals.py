@@ -24,7 +24,7 @@ from delphi_jax.fit.downstream import (
     search_richards,
     task_points,
 )
-from delphi_jax.formulas import law_loss, richards
+from delphi_jax.formulas import law_loss_at_log, richards
 from delphi_jax.kernels.chunks import on_all_devices
 from delphi_jax.kernels.power_law import CHUNK, fit_pinned_laws
 from delphi_jax.kernels.richards import MIN_POINTS
@@ -282,7 +282,7 @@ def _asymptotes(task: _Task, runs: Integers, models: Integers, curve: Floats) ->
 def _laws(
     tasks: Sequence[_Task], runs: Sequence[Integers], L_inf: Sequence[Floats]
 ) -> list[tuple[Floats, Floats, Integers]]:
-    """(A, alpha, status), [r, S] each, of every draw's pinned laws, by task."""
+    """(log A, alpha, status), [r, S] each, of every draw's pinned laws, by task."""
     width = padded_length([part.shape[1] for part in runs])
     columns = []
     for task, part, pinned in zip(tasks, runs, L_inf, strict=True):
@@ -291,7 +291,7 @@ def _laws(
             columns.append((task.log_compute[rows], task.points.soft[rows], rows >= 0, pinned))
     laws = on_all_devices(fit_pinned_laws, CHUNK, *map(np.concatenate, zip(*columns, strict=True)))
     fitted = laws.status == Status.FITTED
-    fields = (np.where(fitted, laws.A, np.nan), np.where(fitted, laws.alpha, np.nan), laws.status)
+    fields = (np.where(fitted, laws.log_A, np.nan), np.where(fitted, laws.alpha, np.nan), laws.status)
     by_shot = [field.reshape(len(columns), -1).T for field in fields]
     ends = np.cumsum([len(task.shots) for task in tasks])[:-1]
     return list(zip(*(np.split(field, ends, axis=1) for field in by_shot), strict=True))
@@ -305,14 +305,14 @@ class _Refits:
     """The r draws of one shot count that were not skipped, as functions of Q places."""
 
     law: tuple[Floats, ...]
-    """L_inf, A and alpha, [r, 1] each."""
+    """L_inf, log A and alpha, [r, 1] each."""
     curve: tuple[Floats, ...]
     """k, x0, v and ceiling, [r, 1] each; NaN without a curve."""
     floor: float
 
     def soft_at(self, compute: Floats) -> Floats:
         """[r, Q] soft metric at ``compute`` [Q]."""
-        return law_loss(compute, *self.law)
+        return law_loss_at_log(np.log(compute), *self.law)
 
     def hard_at(self, soft: Floats) -> Floats:
         """[r, Q] hard metric at ``soft`` [Q] or [r, Q]."""

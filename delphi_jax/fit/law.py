@@ -414,12 +414,19 @@ def _optima(
         if status.usable:
             numbers = {
                 "L_inf": float(law.L_inf),
-                "A": float(np.exp(law.log_A)),
+                "A": _exp(law.log_A),
+                "log_A": float(law.log_A),
                 "alpha": float(law.alpha),
                 "score": float(law.score),
             }
         results[name] = LawFit(name, asymptote, compute, loss, status, **numbers, **vars(how))
     return results
+
+
+def _exp(log_A: Floats) -> float:
+    """Beyond the largest float it is infinite: forecasts are made from the logarithm."""
+    with np.errstate(over="ignore"):
+        return float(np.exp(log_A))
 
 
 def _results(
@@ -441,6 +448,7 @@ def _results(
                 status,
                 L_inf=float(law.L_inf),
                 A=float(law.A),
+                log_A=float(law.log_A),
                 alpha=float(law.alpha),
                 score=float(law.score),
                 grid_index=int(law.index),

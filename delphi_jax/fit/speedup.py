@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delphi_jax.batch import asymptote_grid, pad
-from delphi_jax.fit.law import TARGETS, Series, bootstrap_law, checked_series, fit_laws, fit_shared_laws, one_law
+from delphi_jax.fit.law import TARGETS, Series, checked_series, fit_laws, fit_shared_laws, one_law
 from delphi_jax.formulas import compute_multiplier
 from delphi_jax.kernels.chunks import on_all_devices
 from delphi_jax.kernels.optimum import CHUNK, fit_optimal_laws
@@ -65,14 +65,14 @@ class _Settings(NamedTuple):
     def laws(self, series: Series) -> tuple[LawFit, ...]:
         """With the given asymptote, else a free one each."""
         given = None if self.L_inf is None else dict.fromkeys(series, self.L_inf)
-        return tuple(fit_laws(series, L_inf=given, n_grid=self.n_grid).values())
+        return tuple(fit_laws(series, L_inf=given, method="optimum").values())
 
 
 class _Draws(NamedTuple):
     """R draws; numbers of skipped ones mean nothing."""
 
     L_inf: Floats
-    A: Floats
+    log_A: Floats
     alpha: Floats
     status: Integers
 
@@ -106,10 +106,10 @@ def effective_speedup(
     the budgets, n - 1 degrees of freedom.
 
     *Between fitted laws*: m(C) = C_second(L_first(C))/C, with the inverse of the second suite's law, at ``budgets``
-    (FLOPs; by default those of both suites and 1e21, 1e22, 1e23). Laws have free asymptotes, or ``L_inf`` where it is
-    given. Where the loss is not above the second suite's asymptote, no budget reaches it: NOT_REACHED. Draws resample
-    the optima of each suite by itself (methods, section 4); those in which the loss is not reachable count as infinite,
-    so that they push the interval up, to infinity if there are many. Percentiles of the draws.
+    (FLOPs; by default those of both suites and 1e21, 1e22, 1e23). Laws are continuous optima: asymptotes free, or
+    ``L_inf`` where it is given. Where the loss is not above the second suite's asymptote, no budget reaches it:
+    NOT_REACHED. Draws resample the optima of each suite by itself; those in which the loss is not reachable count as
+    infinite, so that they push the interval up, to infinity if there are many. Percentiles of the draws.
 
     Of simulated studies with two suites of seven budgets, 95 % intervals held the truth in 97 % (all matched budgets),
     98 % and more (one budget), 92 to 93 % (pinned laws) and 93 to 100 % (free laws).
@@ -219,14 +219,14 @@ def _paired_resamples(n: int, settings: _Settings, exact: bool, rng: np.random.G
     if exact:
         counts = resample_counts(n)
         return counts.astype(np.float64), resample_probabilities(counts)
-    return _drawn_counts(n, settings.draws, rng)[1], np.full(settings.draws, 1 / settings.draws)
+    return _drawn_counts(n, settings.draws, rng), np.full(settings.draws, 1 / settings.draws)
 
 
-def _drawn_counts(n: int, draws: int, rng: np.random.Generator) -> tuple[Integers, Floats]:
-    """Indices and counts [R, n] of resamples of n points."""
+def _drawn_counts(n: int, draws: int, rng: np.random.Generator) -> Floats:
+    """Counts [R, n] of resamples of n points."""
     indices = rng.integers(0, n, size=(draws, n))
     places = indices + np.arange(draws)[:, None] * n
-    return indices, np.bincount(places.ravel(), minlength=draws * n).reshape(draws, n).astype(np.float64)
+    return np.bincount(places.ravel(), minlength=draws * n).reshape(draws, n).astype(np.float64)
 
 
 def _fit_pairs(budgets: Floats, losses: Floats, counts: Floats, settings: _Settings) -> SharedDraws:
@@ -414,15 +414,13 @@ def _multiplier(
 
 def _law_draws(compute: Floats, loss: Floats, settings: _Settings, rng: np.random.Generator) -> _Draws:
     """Laws of resamples of one suite's optima."""
-    indices, counts = _drawn_counts(len(compute), settings.draws, rng)
-    if settings.L_inf is None:
-        fit = bootstrap_law(compute, loss, compute[:1], indices=indices, n_grid=settings.n_grid)
-        return _Draws(fit.L_inf, fit.A, fit.alpha, fit.draw_status)
-    n_draws = len(counts)
-    log_compute, losses = (np.tile(row, (n_draws, 1)) for row in (np.log(compute), loss))
-    given = np.full(n_draws, settings.L_inf)
+    counts = _drawn_counts(len(compute), settings.draws, rng)
+    log_compute, losses = (np.tile(row, (len(counts), 1)) for row in (np.log(compute), loss))
+    given = np.full(len(counts), np.nan if settings.L_inf is None else settings.L_inf)
     fit = on_all_devices(fit_optimal_laws, CHUNK, log_compute, losses, counts, given)
-    return _Draws(given, np.exp(fit.log_A), fit.alpha, fit.status)
+    # A draw whose asymptote lies on a bound is one like the others.
+    status = np.where(fit.status == Status.BOUND_HIT, Status.FITTED, fit.status)
+    return _Draws(fit.L_inf, fit.log_A, fit.alpha, status)
 
 
 def _multiplier_lines(
@@ -430,7 +428,7 @@ def _multiplier_lines(
 ) -> list[SpeedupLine]:
     """``draws``: fitted laws of both suites."""
     told = all(len(each.alpha) and not one_law(np.stack(each[:3], axis=1)) for each in draws)
-    own = [(law.L_inf, law.A, law.alpha) for law in laws]
+    own = [(law.L_inf, law.log_A, law.alpha) for law in laws]
     weights = np.ones(len(draws[0].alpha))
     lines = []
     for budget in budgets:

@@ -26,6 +26,7 @@ import numpy as np
 
 from delphi_jax.kernels.chunks import in_chunks
 from delphi_jax.kernels.optimum import OptimalLaw
+from delphi_jax.kernels.power_law import ROUNDING
 from delphi_jax.kernels.precision import OLD_EMITTERS, jit64
 from delphi_jax.kernels.search import Minima, search
 from delphi_jax.status import Status
@@ -75,8 +76,6 @@ _ROUNDED = 1e-14
 """Relative length of the last step of a line's slope."""
 _AT_ZERO = 1e-12
 """Asymptotes below this share of the smallest loss are zero but for rounding."""
-_ROUNDING = 1e-13
-"""Share of the numbers that a fall comes from, below which it is rounding: the loss does not fall."""
 
 
 class Criterion(NamedTuple):
@@ -514,7 +513,7 @@ def solve(groups: Groups, criterion: Criterion, of_loss: bool) -> tuple[OptimalL
         found = _fit_losses(groups, criterion)
     else:
         found = _fit_shared_losses(groups, criterion)
-    falls = jnp.all((found.fall > _ROUNDING) | ~here, axis=0)
+    falls = jnp.all((found.fall > ROUNDING) | ~here, axis=0)
     status = jnp.select(
         [~_enough(points, pinned), pinned >= groups.smallest, ~falls, ~found.converged, found.on_bound],
         [
