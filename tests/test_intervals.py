@@ -270,6 +270,15 @@ def test_ends_that_the_draws_do_not_reach_are_no_bca_interval() -> None:
     assert np.isfinite(few.point).all()
 
 
+def test_too_few_draws_tell_no_interval() -> None:
+    batch, methods = batch_of(0), ("percentile", "basic", "parametric", "runs", "hierarchical")
+    for draws, expected in ((39, Status.BEYOND_DRAWS), (40, Status.FITTED)):
+        found = study_intervals(batch, TARGETS, methods=methods, draws=draws)
+        assert set(found.status.ravel().tolist()) == {expected}
+        assert np.isfinite(found.low).all() == (expected is Status.FITTED)
+    assert np.isfinite(study_intervals(batch, TARGETS, methods=methods, draws=4, level=0.5).low).all()
+
+
 # Optima redrawn
 
 
@@ -507,7 +516,10 @@ def test_fewer_points_than_parameters_are_too_few() -> None:
         assert {ended[method] for method in free} == {Status.TOO_FEW_POINTS}
         assert ended["student-t"] is Status.TOO_FEW_POINTS
     three = statuses(batch_of(budgets=BUDGETS[:3], scatter=0.001), pinned=PINNED)
-    assert {three[method] for method in ("percentile", "basic", "bca", "parametric")} == {Status.TOO_FEW_POINTS}
+    without = ("percentile", "basic", "bca", "parametric", "hierarchical")
+    assert {three[method] for method in without} == {Status.TOO_FEW_POINTS}
+    # It passes through all three whatever their runs say: of their error alone.
+    assert three["runs"] is Status.FITTED
     assert three["student-t"] is Status.FITTED
 
 

@@ -187,17 +187,19 @@ def _every_resample(first: Points, second: Points, L_inf: float | None) -> dict[
     return dict(zip(("L_inf", "alpha", "log_ratio"), np.array(found).T, strict=True))
 
 
-@pytest.mark.parametrize("L_inf", [None, 1.2])
-def test_matched_intervals_by_brute_force(L_inf: float | None) -> None:
+@pytest.mark.parametrize(("L_inf", "level"), [(None, LEVEL), (1.2, LEVEL), (1.2, 0.5)])
+def test_matched_intervals_by_brute_force(L_inf: float | None, level: float) -> None:
+    """At the level of 0.9 both ends are the outermost draws, at 0.5 they are not."""
     first, second = noisy(6, budgets=FEW), noisy(7, budgets=FEW)
-    matched = compare(first, second, L_inf=L_inf).matched
+    matched = compare(first, second, L_inf=L_inf, level=level).matched
+    shares = (1 - level) / 2, (1 + level) / 2
     draws = _every_resample(first, second, L_inf)
     n = len(FEW)
     assert (matched.method, matched.draws, matched.seed) == ("exact", 35, None)
     assert matched.skipped_probability == pytest.approx(1 - len(draws["alpha"]) / n**n, rel=REFERENCE)
 
     logs = draws["log_ratio"] / draws["alpha"]
-    ends = stats.norm.cdf(np.sqrt(n / (n - 1)) * stats.t.ppf([0.05, 0.95], n - 1))
+    ends = stats.norm.cdf(np.sqrt(n / (n - 1)) * stats.t.ppf(shares, n - 1))
     low, high = np.exp(np.quantile(logs, ends, method="inverted_cdf"))
     assert (matched.pooled.low, matched.pooled.high) == pytest.approx((low, high), rel=1e-7)
     share = stats.norm.ppf(np.mean(logs > 0))
@@ -213,7 +215,7 @@ def test_matched_intervals_by_brute_force(L_inf: float | None) -> None:
         def below(x: float, centre: np.ndarray = centre) -> float:
             return float(np.mean(stats.t.cdf((x * draws["alpha"] - centre) / spread, n - 1)))
 
-        ends = [brentq(lambda x, share=share: below(x) - share, -20, 20, xtol=1e-12) for share in (0.05, 0.95)]
+        ends = [brentq(lambda x, share=share: below(x) - share, -20, 20, xtol=1e-12) for share in shares]
         assert (line.low, line.high) == pytest.approx(tuple(np.exp(ends)), rel=1e-7)
         assert line.probability == pytest.approx(1 - below(0.0), rel=1e-7)
 
@@ -296,6 +298,16 @@ def test_intervals_hold_the_truth_at_the_stated_rate() -> None:
         held.append([line.low <= truth <= line.high for line in lines])
     # Four standard errors below the level of 0.9; a plain percentile of five matched budgets holds 0.75.
     assert np.all(np.mean(held, axis=0) > LEVEL - 4 * np.sqrt(LEVEL * (1 - LEVEL) / studies))
+
+
+def test_too_few_draws_tell_no_interval() -> None:
+    points = noisy(8), noisy(9, 1.02)
+    few, enough = (compare(*points, L_inf=1.3, draws=draws) for draws in (19, 20))
+    assert {line.interval_status for line in few.matched.lines + few.multiplier.lines} == {Status.BEYOND_DRAWS}
+    assert np.isnan([(line.low, line.high) for line in few.matched.lines + few.multiplier.lines]).all()
+    assert all(np.isfinite(line.value) for line in few.matched.lines)
+    assert all("interval: beyond the draws" in row["status"] for row in few.rows())
+    assert {line.interval_status for line in enough.matched.lines + enough.multiplier.lines} == {Status.FITTED}
 
 
 def test_order_and_seed() -> None:

@@ -19,15 +19,13 @@ from numpy.typing import NDArray
 
 from delphi_jax.formulas import compute_multiplier, law_loss_at_log, optimal_law, speedup
 from delphi_jax.labels import PARABOLA, SPLINE, SURFACE
+from delphi_jax.quantiles import least_draws
 from delphi_jax.results import Floats, Interval, LawFit, ParabolaFit
 from delphi_jax.results.allocation import AllocationLine, AllocationPath, CostOfChoice
 from delphi_jax.results.surface import COEFFICIENTS, SurfaceBootstrap, SurfaceFit
 from delphi_jax.status import Status
 
-__all__ = ["LEAST_DRAWS", "SurfaceOptimum", "costs_of_choice", "surface_optimum"]
-
-LEAST_DRAWS = 2
-"""One draw tells no interval."""
+__all__ = ["SurfaceOptimum", "costs_of_choice", "surface_optimum"]
 
 
 class SurfaceOptimum(NamedTuple):
@@ -126,7 +124,7 @@ def _costs(
     waste = _waste(penalty, budgets, forecasts[judge])
     bands = [np.full((3, len(budgets)), np.nan)] * 2
     exists = drawn[1].exists if drawn is not None else np.array([], dtype=bool)
-    if exists.sum() >= LEAST_DRAWS:
+    if exists.sum() >= least_draws((percentiles[2] - percentiles[0]) / 100):
         draws = np.maximum(drawn[0][exists], 0.0)
         law = _columns(SurfaceOptimum(*(field[exists] for field in drawn[1])))
         bands = [np.percentile(each, percentiles, axis=0) for each in (draws, _waste(draws, budgets, law))]

@@ -5,7 +5,6 @@ Axes: R draws, U runs of a task, S shot counts, M rows of a draw, Q budgets, G p
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,13 +27,14 @@ from delphi_jax.formulas import law_loss_at_log, richards
 from delphi_jax.kernels.chunks import on_all_devices
 from delphi_jax.kernels.power_law import CHUNK, fit_pinned_laws
 from delphi_jax.kernels.richards import MIN_POINTS
+from delphi_jax.quantiles import least_draws
 from delphi_jax.results import FIT_DIVIDE, DownstreamFit, Floats
 from delphi_jax.results.downstream import Band, DownstreamInterval, DownstreamIntervals
 from delphi_jax.status import Status
 from delphi_jax.tables import EvalTable, ExternalTable
 from delphi_jax.tasks import TASKS
 
-__all__ = ["downstream_intervals", "least_draws"]
+__all__ = ["downstream_intervals"]
 
 _BLOCK = 8192
 """Draws fitted at a time: their points are held in memory, of the others only the parameters are."""
@@ -118,9 +118,10 @@ def downstream_intervals(
     A draw is skipped, and counted by its reason, where its curve has fewer distinct points than parameters or does not
     converge, or where its law is no fit. A task without a curve has a soft interval alone. There is no interval where
     law or curve have no more points than parameters, so that all draws would give the same, or where fewer draws are
-    left than :func:`least_draws`. Indices come from NumPy's generator, one stream per task and table, so that the
-    draws of a task depend neither on other tasks nor on the devices. Raises ValueError for a negative seed, a level
-    outside (0, 1), fewer draws than the tails need, and budgets that are not finite and positive.
+    left than :func:`~delphi_jax.quantiles.least_draws`. Indices come from NumPy's generator, one stream per task and
+    table, so that the draws of a task depend neither on other tasks nor on the devices. Raises ValueError for a
+    negative seed, a level outside (0, 1), fewer draws than the tails need, and budgets that are not finite and
+    positive.
     """
     if seed < 0:
         raise ValueError(f"seed must be at least 0, got {seed}")
@@ -136,11 +137,6 @@ def downstream_intervals(
     tasks = [_task(evals[key], externals.get(key), fit) for key, fit in by_task.items()]
     drawn = dict(zip(by_task, zip(tasks, _draw_all(tasks, draws, seed), strict=True), strict=True))
     return DownstreamIntervals(tuple(_view(fit, *drawn[fit.task], targets, seed, level) for fit in fits))
-
-
-def least_draws(level: float) -> int:
-    """Draws of which each tail of an interval at ``level`` holds one on average."""
-    return math.ceil(round(2 / (1 - level), 6))
 
 
 # What is resampled

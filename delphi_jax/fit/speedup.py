@@ -16,7 +16,7 @@ from delphi_jax.formulas import compute_multiplier
 from delphi_jax.kernels.chunks import on_all_devices
 from delphi_jax.kernels.optimum import CHUNK, fit_optimal_laws
 from delphi_jax.kernels.shared import SharedDraws, fit_shared_draws
-from delphi_jax.quantiles import student_t_probability, student_t_quantile
+from delphi_jax.quantiles import least_draws, student_t_probability, student_t_quantile
 from delphi_jax.resamples import n_resamples, resample_counts, resample_probabilities, weighted_percentiles
 from delphi_jax.results import Floats, LawFit
 from delphi_jax.results.speedup import ComputeMultiplier, MatchedSpeedup, SpeedupFit, SpeedupLine
@@ -61,6 +61,12 @@ class _Settings(NamedTuple):
     def above_any(self, *losses: Floats) -> bool:
         """Whether the given asymptote is not below every loss."""
         return self.L_inf is not None and any(self.L_inf >= loss.min() for loss in losses)
+
+    def told(self, apart: bool, draws: float) -> Status:
+        """Whether fitted ``draws`` tell an interval: some ``apart`` from others, and enough of them."""
+        if not apart:
+            return Status.TOO_FEW_POINTS
+        return Status.FITTED if draws >= least_draws(self.level) else Status.BEYOND_DRAWS
 
     def laws(self, series: Series) -> tuple[LawFit, ...]:
         """With the given asymptote, else a free one each."""
@@ -114,7 +120,8 @@ def effective_speedup(
     Of simulated studies with two suites of seven budgets, 95 % intervals held the truth in 97 % (all matched budgets),
     98 % and more (one budget), 92 to 93 % (pinned laws) and 93 to 100 % (free laws).
 
-    Draws with too few distinct budgets, or without a law, are skipped and counted. Status NO_SHARED_BUDGET without
+    Draws with too few distinct budgets, or without a law, are skipped and counted; there is no interval where fewer are
+    left than :func:`~delphi_jax.quantiles.least_draws`. Status NO_SHARED_BUDGET without
     matched budgets, TOO_FEW_POINTS with fewer than three (two with ``L_inf``), ASYMPTOTE_ABOVE_LOSS where ``L_inf`` is
     not below every loss. Raises ValueError for arguments that do not fit.
     """
@@ -178,10 +185,11 @@ def _matched(arrays: Arrays, settings: _Settings, rng: np.random.Generator) -> M
         draws = _fit_pairs(budgets, losses, counts, settings)
         fitted = draws.status == Status.FITTED
         skipped, at_zero = _skipped(draws.status, weights), float(weights[fitted & (draws.L_inf == 0)].sum())
-        told = bool(np.any(counts[fitted] != counts[fitted][:1]))
+        apart = bool(np.any(counts[fitted] != counts[fitted][:1]))
+        told = settings.told(apart, np.inf if exact else int(fitted.sum()))
         draws = SharedDraws(*(field[fitted] for field in draws))
-        weights = weights[fitted] / weights[fitted].sum() if told else np.empty(0)
-        lines = _matched_lines(budgets, losses, laws[0].L_inf, alpha, draws, weights, status, settings)
+        weights = weights[fitted] / weights[fitted].sum() if told is Status.FITTED else np.empty(0)
+        lines = _matched_lines(budgets, losses, laws[0].L_inf, alpha, draws, weights, status, told, settings)
     return MatchedSpeedup(
         suites=tuple(arrays),
         laws=laws,
@@ -256,15 +264,16 @@ def _matched_lines(
     draws: SharedDraws,
     weights: Floats,
     status: Status,
+    told: Status,
     settings: _Settings,
 ) -> list[SpeedupLine]:
-    """A line per matched budget, and that of all together; ``weights`` [R] are empty where no interval can be told."""
+    """A line per matched budget, and that of all together; ``weights`` [R] are empty where no interval is ``told``."""
     n = len(budgets)
     log_ratio = _log_ratio(losses, L_inf)
     values, pooled = _exp(log_ratio / alpha), _exp(np.mean(log_ratio) / alpha)
     if not len(weights):
         both = zip((*budgets, np.nan), (*values, pooled), strict=True)
-        return [_line(budget, value, None, status) for budget, value in both]
+        return [_line(budget, value, told, status) for budget, value in both]
     spread = float(np.std(log_ratio, ddof=1))
     lines = []
     for budget, value, centre in zip(budgets, values, _log_ratio(losses[:, :, None], draws.L_inf), strict=True):
@@ -367,13 +376,13 @@ def _no_line(budget: float, status: Status) -> SpeedupLine:
 
 
 def _line(
-    budget: float, value: float, interval: tuple[float, float, float, float] | None, status: Status
+    budget: float, value: float, interval: tuple[float, float, float, float] | Status, status: Status
 ) -> SpeedupLine:
-    """``interval``: low and high end, probability of more than 1, share of draws without a reachable loss."""
+    """``interval``: ends, probability of more than 1, draws without a reachable loss, as a share; or why none."""
     if not np.isfinite(value):
         value, status = np.nan, Status.NOT_REACHED
-    if interval is None:
-        return SpeedupLine(float(budget), float(value), np.nan, np.nan, np.nan, np.nan, status, Status.TOO_FEW_POINTS)
+    if isinstance(interval, Status):
+        return SpeedupLine(float(budget), float(value), np.nan, np.nan, np.nan, np.nan, status, interval)
     low, high, probability, unreached = map(float, interval)
     infinite = bool(np.isinf(low)), bool(np.isinf(high))
     told = Status.NOT_REACHED if any(infinite) else Status.FITTED
@@ -427,7 +436,8 @@ def _multiplier_lines(
     budgets: Floats, laws: tuple[LawFit, ...], draws: Sequence[_Draws], status: Status, settings: _Settings
 ) -> list[SpeedupLine]:
     """``draws``: fitted laws of both suites."""
-    told = all(len(each.alpha) and not one_law(np.stack(each[:3], axis=1)) for each in draws)
+    apart = all(len(each.alpha) and not one_law(np.stack(each[:3], axis=1)) for each in draws)
+    told = settings.told(apart, len(draws[0].alpha))
     own = [(law.L_inf, law.log_A, law.alpha) for law in laws]
     weights = np.ones(len(draws[0].alpha))
     lines = []
@@ -436,8 +446,8 @@ def _multiplier_lines(
         with np.errstate(over="ignore"):
             value = compute_multiplier(np.float64(budget), *own)
             drawn = compute_multiplier(np.full(len(weights), budget), *(each[:3] for each in draws))
-        interval = None
-        if told:
+        interval = told
+        if told is Status.FITTED:
             ends = weighted_percentiles(drawn, weights, 100 * settings.shares)
             interval = (*ends, float(np.mean(drawn > 1)), float(np.mean(np.isinf(drawn))))
         lines.append(_line(budget, float(value), interval, status))
