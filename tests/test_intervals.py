@@ -236,11 +236,11 @@ def test_more_draws_than_resamples_are_the_same_draws() -> None:
     beside = batch_of(2, studies=2, budgets=BUDGETS[:4])
     beside.mask[1, 3] = False
     beside.x[0], beside.loss[0] = small.x[0], small.loss[0]
-    gathered = study_intervals(small, TARGETS, methods=("percentile",), draws=DRAWS)
-    drawn = study_intervals(beside, TARGETS, methods=("percentile",), draws=DRAWS)
+    gathered = study_intervals(small, TARGETS, methods=("percentile",), draws=DRAWS, level=0.9)
+    drawn = study_intervals(beside, TARGETS, methods=("percentile",), draws=DRAWS, level=0.9)
     assert_same(gathered, StudyIntervals(*(field[:1] for field in drawn)))
     C, L = optima_of(small)
-    expected = np.nanpercentile(scipy_draws(C, L, resampling_indices(4, DRAWS, 0)), [2.5, 97.5], axis=0)
+    expected = np.nanpercentile(scipy_draws(C, L, resampling_indices(4, DRAWS, 0)), [5, 95], axis=0)
     np.testing.assert_allclose([gathered.low[0, 0], gathered.high[0, 0]], expected, rtol=OPTIMUM)
 
 

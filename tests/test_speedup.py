@@ -555,7 +555,9 @@ class TestCommand:
     def test_json_and_direction(self, capsys: pytest.CaptureFixture[str]) -> None:
         common = ["speedup", "--data", str(DATA), "--draws", "300", "--no-cache", "--json", "--pin", "1.4"]
         assert main(common) == 0
-        there = json.loads(capsys.readouterr().out)["speedup"]
+        said = json.loads(capsys.readouterr().out)
+        assert {part["table"] for part in said["skipped"]} == {"runs"} and said["missing"] == []
+        there = said["speedup"]
         assert main([*common, "--suites", ADAMC_SUITE, ADAMH_SUITE, "--budgets", "1e22"]) == 0
         back = json.loads(capsys.readouterr().out)["speedup"]
         assert there["suites"] == back["suites"][::-1] == [ADAMH_SUITE, ADAMC_SUITE]

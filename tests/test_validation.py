@@ -334,6 +334,7 @@ class TestCommand:
         assert main(["validate", "--data", str(DATA), "--suite", ADAMH_SUITE, "--no-cache", "--json"]) == 0
         said = json.loads(capsys.readouterr().out)
         assert said["simulated"] is True
+        assert {part["table"] for part in said["skipped"]} == {"runs"} and said["missing"] == []
         assert {refit["suite"] for refit in said["validation"]["refits"]} == {ADAMH_SUITE}
         assert {row["kind"] for row in said["summary"]} == {OPTIMUM, HELD_OUT}
 
