@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["Bound", "InputError", "Status"]
+__all__ = ["MEASURED", "Bound", "InputError", "Status"]
 
 
 class Status(enum.IntEnum):
@@ -60,6 +60,9 @@ class Status(enum.IntEnum):
     def __str__(self) -> str:
         return self.label
 
+
+MEASURED = (Status.FITTED, Status.BOUND_HIT)
+"""Statuses of fits that the data determine: of those of draws intervals are made."""
 
 _WORDS: dict[Status, tuple[str, str]] = {
     Status.FITTED: ("fitted", "nothing to do"),

@@ -21,6 +21,7 @@ from delphi_jax.kernels.optimum import CHUNK as OPTIMUM_CHUNK
 from delphi_jax.kernels.optimum import OptimalLaw, fit_optimal_laws
 from delphi_jax.kernels.power_law import CHUNK, PowerLaw, fit_free_laws, fit_pinned_laws, fit_shared_law
 from delphi_jax.resamples import (
+    count_indices,
     n_resamples,
     resample_counts,
     resample_probabilities,
@@ -33,6 +34,7 @@ from delphi_jax.status import Status
 
 __all__ = [
     "BOOTSTRAP_GRID",
+    "LAW_GRID",
     "PERCENTILES",
     "TARGETS",
     "bootstrap_law",
@@ -53,11 +55,13 @@ TARGETS = (1e21, 1e22, 1e23)
 PERCENTILES = (2.5, 50.0, 97.5)
 """Low end, middle and high end of a bootstrap's intervals."""
 
+LAW_GRID = 400
+"""Candidate asymptotes of a law."""
+
 BOOTSTRAP_GRID = 100
 """Candidate asymptotes of a bootstrap's draws."""
 
 _DRAWS = 1000
-_LAW_GRID = 400
 
 Series = Mapping[str, tuple[ArrayLike, ArrayLike]]
 LawMethod = Literal["grid", "optimum"]
@@ -130,7 +134,7 @@ def fit_laws(
     return _results(arrays, asymptote, how, laws)
 
 
-def prepare_laws(lengths: Sequence[int], *, pinned: bool = False, n_grid: int = _LAW_GRID) -> None:
+def prepare_laws(lengths: Sequence[int], *, pinned: bool = False, n_grid: int = LAW_GRID) -> None:
     """Get the program of :func:`fit_laws` ready for series of ``lengths`` points, free or ``pinned``."""
     if not lengths:
         return
@@ -292,8 +296,7 @@ def _drawn_counts(
     integers = drawn.ndim == 2 and drawn.shape[1] == n and np.issubdtype(drawn.dtype, np.integer)
     if not integers or drawn.min() < 0 or drawn.max() >= n:
         raise ValueError(f"indices must be integers in [0, {n}) of shape [draws, {n}], got shape {drawn.shape}")
-    places = drawn + np.arange(len(drawn))[:, None] * width
-    return np.bincount(places.ravel(), minlength=len(drawn) * width).reshape(-1, width)
+    return count_indices(drawn, width)
 
 
 def _distinct(n: int, counts: ArrayLike) -> tuple[ArrayLike, NDArray[np.int64] | slice]:
@@ -368,7 +371,7 @@ def _settings(method: str, n_grid: int | None, objective: Objective | None, metr
         raise ValueError(f"the grid is for the squared error of log(L - L_inf), not {objective.label}: use the optimum")
     if method == "optimum" and n_grid is not None:
         raise ValueError("n_grid is of the grid: the optimum has none")
-    return _LAW_GRID if n_grid is None else n_grid, _How(method, objective, metric)
+    return LAW_GRID if n_grid is None else n_grid, _How(method, objective, metric)
 
 
 def _pinned(

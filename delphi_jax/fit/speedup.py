@@ -11,21 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delphi_jax.batch import asymptote_grid, pad
-from delphi_jax.fit.law import TARGETS, Series, checked_series, fit_laws, fit_shared_laws, one_law
+from delphi_jax.fit.law import LAW_GRID, TARGETS, Series, checked_series, fit_laws, fit_shared_laws, one_law
 from delphi_jax.formulas import compute_multiplier
 from delphi_jax.kernels.chunks import on_all_devices
 from delphi_jax.kernels.optimum import CHUNK, fit_optimal_laws
 from delphi_jax.kernels.shared import SharedDraws, fit_shared_draws
 from delphi_jax.quantiles import least_draws, student_t_probability, student_t_quantile
-from delphi_jax.resamples import n_resamples, resample_counts, resample_probabilities, weighted_percentiles
+from delphi_jax.resamples import (
+    count_indices,
+    n_resamples,
+    resample_counts,
+    resample_probabilities,
+    weighted_percentiles,
+)
 from delphi_jax.results import Floats, LawFit
 from delphi_jax.results.speedup import ComputeMultiplier, MatchedSpeedup, SpeedupFit, SpeedupLine
-from delphi_jax.status import Status
+from delphi_jax.status import MEASURED, Status
 
 __all__ = ["effective_speedup"]
 
 _DRAWS = 10_000
-_LAW_GRID = 400
 
 _SAME_BUDGET = 1e-9
 """Relative: budgets that differ by less are the same."""
@@ -38,9 +43,6 @@ _STEPS = 40
 """Of a bisection, which leave 1e-12 of its bracket."""
 
 _NORMAL = NormalDist()
-
-_MEASURED = (Status.FITTED, Status.BOUND_HIT)
-"""Statuses of laws whose numbers tell a speedup: an asymptote that is not determined does not."""
 
 Integers = NDArray[np.int64]
 Arrays = dict[str, tuple[Floats, Floats]]
@@ -94,7 +96,7 @@ def effective_speedup(
     draws: int = _DRAWS,
     seed: int = 0,
     level: float = 0.95,
-    n_grid: int = _LAW_GRID,
+    n_grid: int = LAW_GRID,
 ) -> SpeedupFit:
     """How many times the compute the second of two suites needs for the loss of the first; below 1 where it needs less.
 
@@ -178,7 +180,7 @@ def _matched(arrays: Arrays, settings: _Settings, rng: np.random.Generator) -> M
     exact = n > 0 and n_resamples(n) <= settings.draws
     alpha, drift, p_value, skipped, at_zero = np.nan, np.nan, np.nan, {}, 0.0
     lines = [_no_line(budget, status) for budget in (*budgets, np.nan)]
-    if status in _MEASURED:
+    if status in MEASURED:
         alpha = float(np.mean([law.alpha for law in laws]))
         drift, p_value = _drift(budgets, _log_ratio(losses, laws[0].L_inf) / alpha)
         counts, weights = _paired_resamples(n, settings, exact, rng)
@@ -232,9 +234,7 @@ def _paired_resamples(n: int, settings: _Settings, exact: bool, rng: np.random.G
 
 def _drawn_counts(n: int, draws: int, rng: np.random.Generator) -> Floats:
     """Counts [R, n] of resamples of n points."""
-    indices = rng.integers(0, n, size=(draws, n))
-    places = indices + np.arange(draws)[:, None] * n
-    return np.bincount(places.ravel(), minlength=draws * n).reshape(draws, n).astype(np.float64)
+    return count_indices(rng.integers(0, n, size=(draws, n)), n).astype(np.float64)
 
 
 def _fit_pairs(budgets: Floats, losses: Floats, counts: Floats, settings: _Settings) -> SharedDraws:
@@ -394,7 +394,7 @@ def _multiplier(
 ) -> ComputeMultiplier:
     """Between the laws of the two suites, each fitted to all of its optima."""
     laws = settings.laws(arrays)
-    status = next((law.status for law in laws if law.status not in _MEASURED), None)
+    status = next((law.status for law in laws if law.status not in MEASURED), None)
     if settings.above_any(*(loss for _, loss in arrays.values())):
         status = Status.ASYMPTOTE_ABOVE_LOSS
     lines, curve, skipped = [_no_line(budget, status) for budget in budgets], [], {}

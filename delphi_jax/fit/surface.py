@@ -16,6 +16,7 @@ from delphi_jax.kernels import surface as kernel
 from delphi_jax.kernels.chunks import on_all_devices
 from delphi_jax.kernels.surface import Surface
 from delphi_jax.quantiles import least_draws
+from delphi_jax.resamples import count_indices
 from delphi_jax.results.base import Floats, Interval
 from delphi_jax.results.surface import (
     COEFFICIENTS,
@@ -367,8 +368,7 @@ def _n_distinct(values: Floats, present: Floats) -> NDArray[np.int64]:
 
 def _counts(n: int, indices: NDArray[np.int64]) -> Floats:
     """[R, n] how often each run stands in ``indices`` [R, n]."""
-    places = indices + np.arange(len(indices))[:, None] * n
-    return np.bincount(places.ravel(), minlength=len(indices) * n).reshape(-1, n).astype(np.float64)
+    return count_indices(indices, n).astype(np.float64)
 
 
 def _drawn(series: str, n: int, draws: int, seed: int, indices: ArrayLike | None) -> Iterator[Floats]:

@@ -8,15 +8,13 @@ from typing import Literal
 
 import numpy as np
 
-from delphi_jax.fit.law import Series, checked_series, fit_laws
+from delphi_jax.fit.law import LAW_GRID, Series, checked_series, fit_laws
 from delphi_jax.formulas import residual_percent
 from delphi_jax.results import Floats, LawFit
 from delphi_jax.results.validation import HELD_OUT, OPTIMUM, Prediction, Refit, ValidationFit
 from delphi_jax.status import Status
 
 __all__ = ["leave_future_out"]
-
-_LAW_GRID = 400
 
 _LEAST = {"free": 3, "pinned": 2}
 """Budgets that support a law: as many as it has parameters."""
@@ -30,7 +28,7 @@ def leave_future_out(
     *,
     L_inf: float | Mapping[str, float] | None = None,
     method: Literal["grid", "optimum"] = "grid",
-    n_grid: int = _LAW_GRID,
+    n_grid: int = LAW_GRID,
 ) -> ValidationFit:
     """Refit the law to the first i budgets of every suite, for every i that supports it, and predict all later ones.
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from delphi_jax.formulas import surface_loss
 from delphi_jax.results.base import MOST_SKIPPED, Floats, Interval, Result
-from delphi_jax.status import Status
+from delphi_jax.status import MEASURED, Status
 
 __all__ = ["COEFFICIENTS", "SurfaceBootstrap", "SurfaceFit", "SurfaceObjective", "SurfaceStudy", "surface_losses"]
 
@@ -135,7 +135,7 @@ class SurfaceBootstrap(Result):
     status is TOO_FEW_POINTS; BEYOND_DRAWS where they are too few for the percentiles.
     """
 
-    FITS: ClassVar[tuple[Status, ...]] = (Status.FITTED, Status.BOUND_HIT)
+    FITS: ClassVar[tuple[Status, ...]] = MEASURED
     """Statuses of the draws that intervals are made of."""
 
     point: SurfaceFit
