@@ -500,6 +500,14 @@ def test_too_few_draws_tell_no_interval(draws: int) -> None:
     assert all(cost.penalty >= 0 and np.isnan(cost.penalty_interval.high) for cost in found.costs)
 
 
+def test_how_the_surface_was_fitted_is_said_once() -> None:
+    found = lopsided()
+    point = replace(found.surface.point, status=Status.BOUND_HIT, on_bound=("E",))
+    sentences = replace(found, surface=replace(found.surface, point=point)).notices()
+    assert sum("bound hit (E)" in sentence for sentence in sentences) == 1
+    assert len(set(sentences)) == len(sentences)
+
+
 @pytest.mark.usefixtures("no_surface")
 def test_optima_that_scatter_more_than_their_runs_tell_are_said() -> None:
     """The optima jump by 0.1 decades from bucket to bucket, which resamples of the runs within them cannot show."""
