@@ -56,17 +56,19 @@ def speedup(slow: Array, fast: Array, alpha: Array) -> Array:
 
 
 def compute_multiplier(compute: Array, law: tuple[Array, Array, Array], other: tuple[Array, Array, Array]) -> Array:
-    """Times the ``compute`` that the ``other`` law needs for the loss of ``law`` there; laws are (L_inf, A, alpha).
+    """Times the ``compute`` that the ``other`` law needs for the loss of ``law`` there; laws are (L_inf, log A, alpha).
 
     Infinite where that loss is not above the other's L_inf: it is not reachable at any budget. Formed as a difference
-    of asymptotes, so that it is exactly 1 between equal laws; with one L_inf and alpha it is :func:`speedup`.
+    of asymptotes, so that it is exactly 1 between equal laws; with one L_inf and alpha it is :func:`speedup`. A may be
+    too large to be written down, so laws have its logarithm.
     """
     xp = compute.__array_namespace__()
-    (L_inf, A, alpha), (other_L_inf, other_A, other_alpha) = law, other
-    fast = (L_inf - other_L_inf) + A * compute**-alpha
+    (L_inf, log_A, alpha), (other_L_inf, other_log_A, other_alpha) = law, other
+    log_compute = xp.log(compute)
+    fast = law_loss_at_log(log_compute, L_inf - other_L_inf, log_A, alpha)
     reached = fast > 0
-    multiplier = speedup(other_A * compute**-other_alpha, xp.where(reached, fast, 1.0), other_alpha)
-    return xp.where(reached, multiplier, xp.inf)
+    slow = law_loss_at_log(log_compute, 0.0, other_log_A, other_alpha)
+    return xp.where(reached, speedup(slow, xp.where(reached, fast, 1.0), other_alpha), xp.inf)
 
 
 def surface_loss(params: Array, tokens: Array, E: Array, A: Array, B: Array, a: Array, b: Array) -> Array:

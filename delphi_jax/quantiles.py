@@ -1,4 +1,4 @@
-"""Quantiles of Student's t: what turns a sum of squares into an interval from few points."""
+"""Quantiles of Student's t, which make intervals of sums of squares, and the draws that a bootstrap's take."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["profile_limit", "student_t_probability", "student_t_quantile"]
+__all__ = ["f_quantile", "least_draws", "profile_limit", "student_t_probability", "student_t_quantile"]
 
 
 def student_t_quantile(p: ArrayLike, dof: ArrayLike) -> NDArray[np.float64]:
@@ -38,9 +38,18 @@ def profile_limit(n_points: ArrayLike, n_params: ArrayLike, level: float) -> NDA
     and p parameters (Seber & Wild 1989, section 5.4): of a linear model it gives the exact interval. NaN where n <= p.
     """
     dof = np.subtract(n_points, n_params, dtype=np.float64)
-    enough = dof >= 1
-    F = student_t_quantile((1 + level) / 2, np.where(enough, dof, 1)) ** 2
-    return np.where(enough, 1 + F / np.where(enough, dof, 1), np.nan)
+    return 1 + f_quantile(dof, level) / np.where(dof >= 1, dof, 1)
+
+
+def f_quantile(dof: ArrayLike, level: float) -> NDArray[np.float64]:
+    """The ``level`` quantile of the F distribution with 1 and ``dof`` degrees of freedom; NaN where there are none."""
+    enough = np.asarray(dof) >= 1
+    return np.where(enough, student_t_quantile((1 + level) / 2, np.where(enough, dof, 1)) ** 2, np.nan)
+
+
+def least_draws(level: float) -> int:
+    """Draws of which each tail of an interval at ``level`` holds one on average: of fewer there is no interval."""
+    return math.ceil(round(2 / (1 - level), 6))
 
 
 @functools.cache

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "count_indices",
     "n_resamples",
     "resample_counts",
     "resample_probabilities",
@@ -30,6 +31,12 @@ def n_resamples(n: int) -> int:
     if n < 1:
         raise ValueError(f"a resample needs at least one point, got n = {n}")
     return math.comb(2 * n - 1, n)
+
+
+def count_indices(indices: NDArray[np.int64], width: int) -> NDArray[np.int64]:
+    """How often each of ``width`` points stands in every row of ``indices`` [R, n], as [R, width]."""
+    places = indices + np.arange(len(indices))[:, None] * width
+    return np.bincount(places.ravel(), minlength=len(indices) * width).reshape(-1, width)
 
 
 def resample_counts(n: int) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["Bound", "InputError", "Status"]
+__all__ = ["MEASURED", "Bound", "InputError", "Status"]
 
 
 class Status(enum.IntEnum):
@@ -61,6 +61,9 @@ class Status(enum.IntEnum):
         return self.label
 
 
+MEASURED = (Status.FITTED, Status.BOUND_HIT)
+"""Statuses of fits that the data determine: of those of draws intervals are made."""
+
 _WORDS: dict[Status, tuple[str, str]] = {
     Status.FITTED: ("fitted", "nothing to do"),
     Status.NO_GRID_VALUE_FITS: (
@@ -108,7 +111,7 @@ _WORDS: dict[Status, tuple[str, str]] = {
     ),
     Status.BEYOND_DRAWS: (
         "beyond the draws",
-        "the corrected percentiles lie outside the draws: take more draws, the exact bootstrap or another method",
+        "the interval's percentiles lie outside the draws: take more draws, the exact bootstrap or another method",
     ),
     Status.NO_SHARED_BUDGET: (
         "no shared budget",

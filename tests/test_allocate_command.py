@@ -59,6 +59,7 @@ def test_json_holds_the_numbers_of_the_library(capsys: pytest.CaptureFixture[str
     said = json.loads(capsys.readouterr().out)
     assert said["simulated"] is True
     assert said["notices"] == fit.notices()
+    assert {part["table"] for part in said["skipped"]} == {"runs"} and said["missing"] == []
     for ours, theirs in zip(fit.suites, said["allocation"]["suites"], strict=True):
         assert theirs["suite"] == ours.suite
         assert [line["approach"] for line in theirs["lines"]] == list(APPROACHES)

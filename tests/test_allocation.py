@@ -91,6 +91,9 @@ def allocation(runs: RunTable, targets: tuple[float, ...] = TARGETS, **settings:
     """Of the only suite."""
     found = allocate(runs, targets, **({"objective": SQUARED, "draws": 40} | settings))
     assert len(found.suites) == 1
+    sentences = found.notices()
+    assert not any(brace in sentence for sentence in sentences for brace in "{}")
+    assert len(set(sentences)) == len(sentences)
     return found.suites[0]
 
 
@@ -485,12 +488,45 @@ def test_one_budget_has_a_status_and_no_numbers() -> None:
     assert json.loads(found.to_json())["lines"][0]["status"] == "too few points"
 
 
-def test_one_draw_tells_no_interval() -> None:
-    found = allocation(sweep(LOPSIDED, noise=0.002), draws=1)
+@pytest.mark.parametrize("draws", [1, 39])
+def test_too_few_draws_tell_no_interval(draws: int) -> None:
+    found = allocation(sweep(LOPSIDED, noise=0.002), draws=draws)
+    assert found.surface.status is Status.BEYOND_DRAWS
+    assert sum("has no interval" in sentence for sentence in found.notices()) == 3
     for line in found.lines:
-        assert np.isfinite(line.at.tokens.value).all() and line.used == 1
+        assert np.isfinite(line.at.tokens.value).all() and line.used == draws
         assert np.isnan([line.at.tokens.low, line.at.loss.high]).all() and np.isnan(line.tokens_exponent_interval.low)
     assert all(cost.penalty >= 0 and np.isnan(cost.penalty_interval.high) for cost in found.costs)
+
+
+def test_how_the_surface_was_fitted_is_said_once() -> None:
+    found = lopsided()
+    point = replace(found.surface.point, status=Status.BOUND_HIT, on_bound=("E",))
+    sentences = replace(found, surface=replace(found.surface, point=point)).notices()
+    assert sum("bound hit (E)" in sentence for sentence in sentences) == 1
+    assert len(set(sentences)) == len(sentences)
+
+
+@pytest.mark.usefixtures("no_surface")
+def test_optima_that_scatter_more_than_their_runs_tell_are_said() -> None:
+    """The optima jump by 0.1 decades from bucket to bucket, which resamples of the runs within them cannot show."""
+    runs = sweep(LOPSIDED, noise=1e-4)
+    apart = replace(runs, tokens=runs.tokens * 10 ** (0.1 * np.isin(runs.compute, BUCKETS[1::2])))
+    for turned, said in ((runs, False), (apart, True)):
+        found = allocation(turned, draws=60)
+        assert any("buckets are not resampled" in sentence for sentence in found.notices()) is said
+        line = found.line(PARABOLA)
+        x = np.log10([bucket.parabola.tokens_star for bucket in found.buckets])
+        about = np.polyfit(np.log10(BUCKETS), x, 1, full=True)[1][0] / (len(BUCKETS) - 2)
+        buckets = by_bucket([bucket.parabola for bucket in found.buckets])
+        alone = np.mean(np.var(resampled_optima(buckets, 60, 0)[PARABOLA].x, axis=0, ddof=1))
+        assert line.scatter == pytest.approx(np.sqrt(about / alone), rel=1e-6)
+
+
+@pytest.mark.usefixtures("no_surface")
+def test_three_token_counts_are_said_to_tell_no_error() -> None:
+    found = allocation(sweep(LOPSIDED, n_runs=3), draws=60)
+    assert any("only three token counts at 3e+18" in sentence for sentence in found.notices())
 
 
 @pytest.mark.usefixtures("no_surface")

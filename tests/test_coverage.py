@@ -386,6 +386,16 @@ def test_a_study_depends_on_the_seed_and_its_number_alone(parabolas: tuple[Parab
     assert not np.any(simulator(8).studies(0, 10)[0].loss[batch.mask] == batch.loss[batch.mask])
 
 
+def test_noise_shares_no_numbers_with_the_draws(parabolas: tuple[ParabolaFit, ...], law: LawFit) -> None:
+    """Of study 0 the draws' streams have the keys (1,) and (2,), and none."""
+    truth = law_truth(parabolas, law, np.array(TARGETS))
+    unit = StudySimulator(truth, 1.0, 0.0, "additive", 7).studies(0, 4)[0]
+    noise = unit.loss[unit.mask] - np.tile(np.concatenate(truth.losses), 4)
+    for key in ((), (0,), (1,), (2,), (3,)):
+        drawn = np.random.default_rng(np.random.SeedSequence(7, spawn_key=key)).standard_normal(20)
+        assert np.abs(noise - drawn[:, None]).min() > 1e-9
+
+
 def test_a_new_optimum_is_that_of_a_parabola_through_new_runs(parabolas: tuple[ParabolaFit, ...], law: LawFit) -> None:
     truth = law_truth(parabolas, law, np.array(TARGETS))
     _, optima, _ = StudySimulator(truth, 0.01, 0.0, "additive", 0).studies(0, 4000)

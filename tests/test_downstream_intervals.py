@@ -22,12 +22,13 @@ from delphi_jax.definition import delphi
 from delphi_jax.export import to_plotly
 from delphi_jax.fit import downstream_intervals as part
 from delphi_jax.fit.downstream import fit_downstream
-from delphi_jax.fit.downstream_intervals import downstream_intervals, least_draws
+from delphi_jax.fit.downstream_intervals import downstream_intervals
 from delphi_jax.formulas import law_loss, richards, richards_inverse
 from delphi_jax.kernels.precision import run_kernels_with
 from delphi_jax.plots.downstream_intervals import build_downstream_intervals, build_downstream_intervals_mobile
 from delphi_jax.plots.drawers import NothingToDraw
 from delphi_jax.plots.emergence import build_mmlu_emergence
+from delphi_jax.quantiles import least_draws
 from delphi_jax.results.downstream import DownstreamFit, DownstreamInterval, DownstreamIntervals
 from delphi_jax.status import Status
 from delphi_jax.tables import EvalTable, ExternalTable
@@ -447,6 +448,16 @@ def test_curves_on_a_bound_are_counted_and_said() -> None:
     assert view.rows()[0]["curve on a bound (%)"] == pytest.approx(100 * view.bound_draws / view.used)
 
 
+def test_clamped_asymptotes_are_said_where_they_set_an_end() -> None:
+    rng = np.random.default_rng(0)
+    view = view_of("mmlu", own_runs(MMLU, rng), models(MMLU, rng))
+    for share, said in ((0.1, False), (0.2, True)):
+        clamped = int(share * view.used)
+        sentences = dataclasses.replace(view, clamped=clamped).notices()
+        words = f"in {100 * clamped / view.used:.3g} % of the draws the asymptote is the smallest value seen"
+        assert any(words in sentence for sentence in sentences) is said
+
+
 def test_no_tables_no_views() -> None:
     found = intervals({}, {})
     assert (found.views, found.rows(), found.notices()) == ((), [], [])
@@ -609,6 +620,8 @@ def test_command_prints_json_with_the_numbers_of_the_library(command: Any, capsy
     study = load_study(DATA)
     expected = intervals(study.evals, study.externals, draws=FEW, seed=2)
     assert said["simulated"] is True
+    assert "in-house comma-mix run, not an external model" in [part["reason"] for part in said["skipped"]]
+    assert said["missing"] == []
     for printed, view in zip(said["downstream"]["views"], expected.views, strict=True):
         assert printed["budgets"] == view.budgets.tolist()
         np.testing.assert_allclose(printed["hard"]["high"], view.hard.high, rtol=1e-9)

@@ -296,6 +296,7 @@ def test_json_and_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     found = json.loads(capsys.readouterr().out)
     assert found["simulated"] is True
     assert found["notices"] == []
+    assert {part["table"] for part in found["skipped"]} == {"runs"} and found["missing"] == []
     suites = found["intervals"]["suites"]
     assert [suite["law"]["series"] for suite in suites] == [ADAMH_SUITE, ADAMC_SUITE]
     assert suites[0]["methods"] == ["reference", "percentile", "student-t"]

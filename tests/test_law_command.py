@@ -106,6 +106,8 @@ def test_an_end_on_a_bound_names_it_in_table_notices_and_figure() -> None:
     assert any(
         "on zero are cut by bounds" in sentence and "L_inf by L_inf = 0" in sentence for sentence in study.notices()
     )
+    told = next(each for each in study.to_dict()["intervals"] if each["law"]["series"] == "on zero")
+    assert told["low_bound"] == [bound.label for bound in found.low_bound]
     hovers = [
         trace["hovertemplate"] for trace in build_law_profile(study)["data"] if "on zero" in trace["hovertemplate"]
     ]
@@ -182,8 +184,12 @@ def test_command_prints_tables_and_one_json_object(cache: str, tmp_path: Path) -
     for words in (ADAMH_SUITE, ADAMC_SUITE, "optimum", "grid", "loss at 1e+23 FLOPs", "Simulated data"):
         assert words in text
     document = json.loads(run("--cache-dir", cache, "--json", "--out", str(tmp_path)))
-    assert [each["law"]["series"] for each in document["laws"]] == [ADAMH_SUITE, ADAMC_SUITE]
-    for each in document["laws"]:
+    assert set(document) == {"law", "simulated", "skipped", "missing", "notices"}
+    assert set(document["law"]) >= {"intervals", "reference", "profiles"}
+    assert {part["table"] for part in document["skipped"]} == {"runs"} and document["missing"] == []
+    intervals = document["law"]["intervals"]
+    assert [each["law"]["series"] for each in intervals] == [ADAMH_SUITE, ADAMC_SUITE]
+    for each in intervals:
         law = each["law"]
         again = fit_law(law["compute"], law["loss"], method="optimum")
         np.testing.assert_allclose([law["L_inf"], law["alpha"]], [again.L_inf, again.alpha], rtol=1e-7)
@@ -193,7 +199,7 @@ def test_command_prints_tables_and_one_json_object(cache: str, tmp_path: Path) -
 def test_compiled_for_the_command_the_numbers_are_those_of_the_library(cache: str) -> None:
     """Unoptimised programs round otherwise: a search must not depend on that."""
     document = json.loads(run("--cache-dir", cache, "--json", "--loss-function", "huber", "--residual", "loss"))
-    for each in document["laws"]:
+    for each in document["law"]["intervals"]:
         law = each["law"]
         compute, loss = np.array(law["compute"]), np.array(law["loss"])
         residual = np.abs(loss - law["L_inf"] - law["A"] * compute ** -law["alpha"])

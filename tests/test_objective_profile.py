@@ -36,14 +36,15 @@ def profile(
     pinned: float | np.ndarray = np.nan,
     F: float | np.ndarray = F,
     n_params: int = 3,
+    present: np.ndarray | None = None,
 ) -> ProfiledLaw:
-    """Of ``losses`` [B, S, 8]."""
+    """Of ``losses`` [B, S, 8], or those ``present`` [S, 8]."""
     n = len(losses)
     return jax.device_get(
         profile_objective_laws(
             np.broadcast_to(X, losses.shape),
             losses,
-            np.ones_like(losses),
+            np.broadcast_to(1.0 if present is None else present.astype(float), losses.shape),
             np.log(TARGETS),
             np.broadcast_to(F, n).astype(float),
             np.full(n, n_params),
@@ -53,6 +54,11 @@ def profile(
             of_loss=objective.of_loss,
         )
     )
+
+
+def some_points(short: int) -> np.ndarray:
+    """Which points two series have [2, 8]: the first one ``short`` of them."""
+    return np.stack([np.isin(np.arange(8), np.linspace(0, 7, short).astype(int)), np.ones(8, dtype=bool)])
 
 
 def mean_value(r: np.ndarray, objective: Objective) -> np.ndarray:
@@ -152,33 +158,41 @@ def test_a_large_delta_gives_the_intervals_of_squares(residual: str) -> None:
     np.testing.assert_allclose(huber.high, squared.high, rtol=1e-6)
 
 
-def test_a_shared_asymptote_is_that_of_the_summed_profile() -> None:
-    """Each end by brute force: at every L_inf the line of one series is held, that of the other is free."""
+@pytest.mark.parametrize("short", [8, 3])
+def test_a_shared_asymptote_is_that_of_the_summed_profile(short: int) -> None:
+    """Each end by brute force, every point alike: at every L_inf one series' line is held, that of the other free."""
     rng = np.random.default_rng(3)
     losses = 1.3 + np.array([[2.0], [1.5]]) * (C / 1e20) ** -np.array([[0.2], [0.15]])
     losses = losses * np.exp(0.004 * rng.normal(size=losses.shape))
-    quantile = stats.f.ppf(0.95, 1, 16 - 5)
-    found = profile(np.stack([losses] * BATCH), Objective(), F=quantile, n_params=5)
+    present = some_points(short)
+    freedom = present.sum() - 5
+    quantile = stats.f.ppf(0.95, 1, freedom)
+    found = profile(np.stack([losses] * BATCH), Objective(), F=quantile, n_params=5, present=present)
     assert np.all(found.status == Status.FITTED)
     assert found.low[0, 0, 0] == found.low[0, 1, 0] and found.high[0, 0, 0] == found.high[0, 1, 0]
-    limit = found.law.score[0].sum() * (1 + quantile / 11)
-    L_inf = np.linspace(0, losses.min() * (1 - 1e-6), 200_001)
-    y = np.log(losses[:, None] - L_inf[:, None])
-    dx = X - X.mean()
-    best = np.mean((y - y.mean(axis=2, keepdims=True) + (-(y @ dx) / np.sum(dx**2))[..., None] * dx) ** 2, axis=2)
-    inside = L_inf[best.sum(axis=0) <= limit]
+    L_inf = np.linspace(0, losses[present].min() * (1 - 1e-6), 200_001)
+    x, y = (
+        [X[there] for there in present],
+        [np.log(row[there] - L_inf[:, None]) for row, there in zip(losses, present, strict=True)],
+    )
+    dx = [each - each.mean() for each in x]
+    slopes = [-(y[j] @ dx[j]) / np.sum(dx[j] ** 2) for j in range(2)]
+    residuals = [y[j] - y[j].mean(axis=1, keepdims=True) + slopes[j][:, None] * dx[j] for j in range(2)]
+    rest = np.sum(np.concatenate(residuals, axis=1) ** 2, axis=1)
+    assert rest.min() == pytest.approx(present.sum(axis=1) @ found.law.score[0], rel=1e-6)
+    rest = rest.min() * (1 + quantile / freedom) - rest
+    known = rest >= 0
+    inside = L_inf[known]
     np.testing.assert_allclose([found.low[0, 0, 0], found.high[0, 0, 0]], [inside[0], inside[-1]], atol=2e-5)
+    x0 = np.log(TARGETS)
     for j in range(2):
-        rest = limit - best.sum(axis=0)
-        x0 = np.log(TARGETS)
-        slope = -(y[j] @ dx) / np.sum(dx**2)
-        centre = y[j].mean(axis=1)[:, None] - slope[:, None] * (x0 - X.mean())
-        spread = np.sqrt(np.maximum(rest, 0)[:, None] * (1 + (x0 - X.mean()) ** 2 / np.mean(dx**2)))
-        known = rest >= 0
+        centre = y[j].mean(axis=1)[:, None] - slopes[j][:, None] * (x0 - x[j].mean())
+        power = np.sum(dx[j] ** 2)
+        spread = np.sqrt(np.maximum(rest, 0)[:, None] * (1 / len(x[j]) + (x0 - x[j].mean()) ** 2 / power))
         for ends, sign, extreme in ((found.low, -1, np.min), (found.high, 1, np.max)):
             expected = extreme((L_inf[:, None] + np.exp(centre + sign * spread))[known], axis=0)
-            np.testing.assert_allclose(ends[0, j, 2:], expected, rtol=1e-6)
-            expected = extreme((slope + sign * np.sqrt(np.maximum(rest, 0) / np.mean(dx**2)))[known])
+            np.testing.assert_allclose(ends[0, j, 2:], expected, rtol=2e-6)
+            expected = extreme((slopes[j] + sign * np.sqrt(np.maximum(rest, 0) / power))[known])
             assert ends[0, j, 1] == pytest.approx(expected, rel=1e-6)
 
 
@@ -219,6 +233,16 @@ def test_intervals_of_losses_hold_the_truth_at_their_rate() -> None:
     assert set(found.status.ravel()) <= {Status.FITTED, Status.BOUND_HIT}
     held = np.mean((found.low[:, 0] <= truth) & (truth <= found.high[:, 0]), axis=0)
     assert np.all(np.abs(held - 0.95) <= 4 * np.sqrt(0.95 * 0.05 / n))
+
+
+def test_intervals_of_a_short_and_a_long_series_hold_their_asymptote_at_their_rate() -> None:
+    n, present = 300, some_points(3)
+    rng = np.random.default_rng(5)
+    fall = np.array([[2.0], [2.4]]) * (C / 1e20) ** -0.2
+    losses = 1.5 + fall * np.exp(0.002 * rng.normal(size=(n, 2, 8)))
+    found = profile(losses, Objective(), F=stats.f.ppf(0.95, 1, 6), n_params=5, present=present)
+    held = np.mean((found.low[:, 0, 0] <= 1.5) & (found.high[:, 0, 0] >= 1.5))
+    assert abs(held - 0.95) <= 4 * np.sqrt(0.95 * 0.05 / n)
 
 
 # Properties and limits

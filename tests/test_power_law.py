@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import baseline
-from delphi_jax.fit.law import fit_law, fit_laws, fit_shared_laws
+from delphi_jax.fit.law import bootstrap_law, fit_law, fit_laws, fit_shared_laws
 from delphi_jax.kernels.power_law import PowerLaw, fit_free_laws, fit_pinned_laws, fit_shared_law
 from delphi_jax.results import LawFit, StudyFit
 from delphi_jax.status import Status
@@ -370,3 +370,50 @@ def test_refuses_wrong_arrays(compute: Any, loss: Any, message: str) -> None:
 def test_refuses_a_grid_of_one_value() -> None:
     with pytest.raises(ValueError, match="n_grid must be at least 2, got 1"):
         fit_law([1e18, 1e19, 1e20], [3.0, 2.5, 2.2], n_grid=1)
+
+
+@pytest.mark.parametrize("rounding", [0, 1], ids=["equal", "equal but for rounding"])
+def test_equal_losses_have_no_law(rounding: int) -> None:
+    """Of the slope of logarithms that are equal there is rounding left, on either side of 0."""
+    rng = np.random.default_rng(1)
+    series = {}
+    for i in range(64):
+        loss = np.full(5, 10 ** rng.uniform(-3, 3))
+        series[str(i)] = (
+            np.sort(10 ** rng.uniform(18, 22, 5)),
+            loss * (1 + rounding * rng.integers(-1, 2, 5) * np.finfo(float).eps),
+        )
+    pinned = {name: float(0.9 * loss.min()) for name, (_, loss) in series.items()}
+    grid, optimum = (fit_laws(series, method=method) for method in ("grid", "optimum"))
+    laws = [*grid.values(), *fit_laws(series, L_inf=pinned).values(), *fit_shared_laws(series).values()]
+    assert {law.status for law in laws} == {Status.NO_GRID_VALUE_FITS}
+    assert {law.status for law in optimum.values()} == {Status.LOSS_DOES_NOT_FALL}
+    assert {bootstrap_law(*series[str(i)], draws=50).count(Status.FITTED) for i in range(4)} == {0}
+
+
+def test_a_loss_that_falls_by_more_than_rounding_has_a_law() -> None:
+    compute = np.geomspace(1e18, 1e21, 5)
+    law = fit_law(compute, 2.0 - 1e-9 * np.log(compute / 1e18), n_grid=50)
+    assert law.fitted and law.alpha > 0
+
+
+@pytest.mark.parametrize("how", [{}, {"L_inf": 1.5}, {"method": "optimum"}, {"method": "optimum", "L_inf": 1.5}])
+def test_a_law_too_steep_for_its_amplitude_still_forecasts(how: dict[str, Any]) -> None:
+    """A = 2e18**20 cannot be written down; log A can."""
+    compute = 1e18 * np.array([1.0, 1.01, 1.03, 1.04, 1.06])
+    truth = 1.5 + np.exp(-20 * np.log(compute / 2e18)) / 1e6
+    law = fit_law(compute, truth, **how)
+    assert law.fitted and np.inf == law.A
+    targets = np.array([1e18, 1.1e18, 1e19])
+    expected = 1.5 + np.exp(-20 * np.log(targets / 2e18)) / 1e6
+    # The grid's nearest asymptote is not the law's own.
+    np.testing.assert_allclose(law.loss_at(targets), expected, rtol=1e-9 if how else 0.05)
+    assert law.to_dict()["A"] is None
+    assert law.log_A - law.alpha * np.log(1e18) == pytest.approx(np.log(law.loss_at(1e18) - law.L_inf), rel=REFERENCE)
+
+
+def test_a_draw_too_steep_for_its_amplitude_is_skipped() -> None:
+    compute = 1e18 * np.array([1.0, 1.01, 1.03, 1.04, 1.06])
+    fit = bootstrap_law(compute, 1.5 + np.exp(-20 * np.log(compute / 2e18)) / 1e6, draws=100)
+    assert fit.count(Status.FITTED) == 0
+    assert np.isnan([fit.intervals[0].low, fit.intervals[0].high]).all()

@@ -116,6 +116,26 @@ def test_identical_suites_are_equally_fast_exactly(L_inf: float | None) -> None:
         assert line.low < 1 < line.high
 
 
+def test_laws_too_steep_for_their_amplitude_have_a_multiplier() -> None:
+    """A = 2e18**20 cannot be written down; the multiplier of exact laws can."""
+    compute = 1e18 * np.array([1.0, 1.01, 1.03, 1.04, 1.06])
+    first, second = ((compute, 1.5 + np.exp(-20 * np.log(compute / scale))) for scale in (6e17, 6.6e17))
+    for settings in ({"L_inf": 1.5}, {}):
+        multiplier = compare(first, second, budgets=[1.1e18], **settings).multiplier
+        assert {law.A for law in multiplier.laws} == {np.inf}
+        (line,) = multiplier.lines
+        assert (line.value, line.low, line.high) == pytest.approx((1.1, 1.1, 1.1), rel=1e-7)
+
+
+def test_free_laws_of_exact_series_have_the_exact_multiplier() -> None:
+    """No asymptote of a grid is the laws' own."""
+    multiplier = compare(exact(), exact(1.2), budgets=[1e20, 1e23]).multiplier
+    assert {law.method for law in multiplier.laws} == {"optimum"}
+    truth = 1.2 ** (1 / ALPHA)
+    for line in multiplier.lines:
+        assert (line.value, line.low, line.high) == pytest.approx((truth,) * 3, rel=1e-5)
+
+
 # The estimates, by other means
 
 
@@ -167,17 +187,19 @@ def _every_resample(first: Points, second: Points, L_inf: float | None) -> dict[
     return dict(zip(("L_inf", "alpha", "log_ratio"), np.array(found).T, strict=True))
 
 
-@pytest.mark.parametrize("L_inf", [None, 1.2])
-def test_matched_intervals_by_brute_force(L_inf: float | None) -> None:
+@pytest.mark.parametrize(("L_inf", "level"), [(None, LEVEL), (1.2, LEVEL), (1.2, 0.5)])
+def test_matched_intervals_by_brute_force(L_inf: float | None, level: float) -> None:
+    """At the level of 0.9 both ends are the outermost draws, at 0.5 they are not."""
     first, second = noisy(6, budgets=FEW), noisy(7, budgets=FEW)
-    matched = compare(first, second, L_inf=L_inf).matched
+    matched = compare(first, second, L_inf=L_inf, level=level).matched
+    shares = (1 - level) / 2, (1 + level) / 2
     draws = _every_resample(first, second, L_inf)
     n = len(FEW)
     assert (matched.method, matched.draws, matched.seed) == ("exact", 35, None)
     assert matched.skipped_probability == pytest.approx(1 - len(draws["alpha"]) / n**n, rel=REFERENCE)
 
     logs = draws["log_ratio"] / draws["alpha"]
-    ends = stats.norm.cdf(np.sqrt(n / (n - 1)) * stats.t.ppf([0.05, 0.95], n - 1))
+    ends = stats.norm.cdf(np.sqrt(n / (n - 1)) * stats.t.ppf(shares, n - 1))
     low, high = np.exp(np.quantile(logs, ends, method="inverted_cdf"))
     assert (matched.pooled.low, matched.pooled.high) == pytest.approx((low, high), rel=1e-7)
     share = stats.norm.ppf(np.mean(logs > 0))
@@ -193,7 +215,7 @@ def test_matched_intervals_by_brute_force(L_inf: float | None) -> None:
         def below(x: float, centre: np.ndarray = centre) -> float:
             return float(np.mean(stats.t.cdf((x * draws["alpha"] - centre) / spread, n - 1)))
 
-        ends = [brentq(lambda x, share=share: below(x) - share, -20, 20, xtol=1e-12) for share in (0.05, 0.95)]
+        ends = [brentq(lambda x, share=share: below(x) - share, -20, 20, xtol=1e-12) for share in shares]
         assert (line.low, line.high) == pytest.approx(tuple(np.exp(ends)), rel=1e-7)
         assert line.probability == pytest.approx(1 - below(0.0), rel=1e-7)
 
@@ -276,6 +298,16 @@ def test_intervals_hold_the_truth_at_the_stated_rate() -> None:
         held.append([line.low <= truth <= line.high for line in lines])
     # Four standard errors below the level of 0.9; a plain percentile of five matched budgets holds 0.75.
     assert np.all(np.mean(held, axis=0) > LEVEL - 4 * np.sqrt(LEVEL * (1 - LEVEL) / studies))
+
+
+def test_too_few_draws_tell_no_interval() -> None:
+    points = noisy(8), noisy(9, 1.02)
+    few, enough = (compare(*points, L_inf=1.3, draws=draws) for draws in (19, 20))
+    assert {line.interval_status for line in few.matched.lines + few.multiplier.lines} == {Status.BEYOND_DRAWS}
+    assert np.isnan([(line.low, line.high) for line in few.matched.lines + few.multiplier.lines]).all()
+    assert all(np.isfinite(line.value) for line in few.matched.lines)
+    assert all("interval: beyond the draws" in row["status"] for row in few.rows())
+    assert {line.interval_status for line in enough.matched.lines + enough.multiplier.lines} == {Status.FITTED}
 
 
 def test_order_and_seed() -> None:
@@ -523,7 +555,9 @@ class TestCommand:
     def test_json_and_direction(self, capsys: pytest.CaptureFixture[str]) -> None:
         common = ["speedup", "--data", str(DATA), "--draws", "300", "--no-cache", "--json", "--pin", "1.4"]
         assert main(common) == 0
-        there = json.loads(capsys.readouterr().out)["speedup"]
+        said = json.loads(capsys.readouterr().out)
+        assert {part["table"] for part in said["skipped"]} == {"runs"} and said["missing"] == []
+        there = said["speedup"]
         assert main([*common, "--suites", ADAMC_SUITE, ADAMH_SUITE, "--budgets", "1e22"]) == 0
         back = json.loads(capsys.readouterr().out)["speedup"]
         assert there["suites"] == back["suites"][::-1] == [ADAMH_SUITE, ADAMC_SUITE]
@@ -575,7 +609,7 @@ def test_public_measurements(real_dir: Path) -> None:
     # Inside the data, both ways of asking agree within what they know.
     middle = min(fit.multiplier.lines, key=lambda line: abs(np.log10(line.budget) - shared.mean()))
     assert max(middle.low, fit.matched.pooled.low) < min(middle.high, fit.matched.pooled.high)
-    laws = fit_laws(series)
+    laws = fit_laws(series, method="optimum")
     assert [law.L_inf for law in fit.multiplier.laws] == [law.L_inf for law in laws.values()]
     for line in fit.multiplier.lines:
         assert line.status in (Status.FITTED, Status.BOUND_HIT, Status.NOT_REACHED)

@@ -356,7 +356,8 @@ def test_intervals_are_percentiles_of_the_draws(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(fit_module, "_AT_ONCE", 17)
     parts = bootstrap_surface(*runs, draws=60, seed=5)
     np.testing.assert_allclose(parts.value, bootstrap.value, rtol=REACHED)
-    expected = np.random.default_rng(5).integers(0, 32, (60, 32))
+    # Draws count the runs by ascending params, given ones as they are given.
+    expected = np.argsort(runs[0])[np.random.default_rng(5).integers(0, 32, (60, 32))]
     given_indices = bootstrap_surface(*runs, indices=expected)
     np.testing.assert_allclose(given_indices.value, bootstrap.value, rtol=REACHED)
 
@@ -374,11 +375,30 @@ def test_draws_that_cannot_be_fitted_are_skipped_and_counted() -> None:
     assert any("lie on a bound" in sentence for sentence in bootstrap.notices())
 
 
-def test_one_draw_tells_no_interval() -> None:
-    bootstrap = bootstrap_surface(*noisy_runs(3), draws=1, at=[(1e9, 1e11)])
-    assert bootstrap.status is Status.TOO_FEW_POINTS and bootstrap.used.all()
-    assert np.isnan([bootstrap.intervals["E"].low, bootstrap.loss_intervals[0].high]).all()
-    assert "tells no interval" in bootstrap.notices()[0]
+@pytest.mark.parametrize("objective", [SurfaceObjective(), SurfaceObjective("squared")])
+def test_the_bootstrap_does_not_depend_on_the_order_of_the_runs(objective: SurfaceObjective) -> None:
+    runs, order = noisy_runs(3), np.random.default_rng(0).permutation(32)
+    settings = {"objective": objective, "draws": 60, "at": [(1e9, 1e11)]}
+    straight, turned = (
+        bootstrap_surface(*columns, **settings) for columns in (runs, [column[order] for column in runs])
+    )
+    assert (straight.intervals, straight.loss_intervals) == (turned.intervals, turned.loss_intervals)
+    assert theta_of(straight.point).tolist() == theta_of(turned.point).tolist()
+    assert straight.point.params.tolist() == runs[0].tolist()
+    by_given = bootstrap_surface(*runs, **settings | {"indices": np.argsort(order)[np.arange(64).reshape(2, 32) % 32]})
+    np.testing.assert_allclose(by_given.value, straight.point.value, rtol=REACHED)
+
+
+def test_too_few_draws_tell_no_interval() -> None:
+    runs = noisy_runs(3)
+    few, enough = (bootstrap_surface(*runs, draws=draws, at=[(1e9, 1e11)]) for draws in (39, 40))
+    assert few.status is Status.BEYOND_DRAWS and few.used.all()
+    assert np.isnan([few.intervals["E"].low, few.loss_intervals[0].high]).all()
+    assert "beyond the draws; the interval's percentiles lie outside" in few.notices()[0]
+    assert enough.status is Status.FITTED and enough.intervals["E"].low < enough.intervals["E"].high
+    # One and the same draw tells none either, however often.
+    same = bootstrap_surface(*runs, indices=np.tile(np.random.default_rng(0).integers(0, 32, 32), (40, 1)))
+    assert same.status is Status.TOO_FEW_POINTS and "tells no interval" in same.notices()[0]
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
@@ -463,7 +483,9 @@ def test_published_intervals_of_the_params_exponent(
     function: str, low: float, middle: float, high: float, real_dir: Path
 ) -> None:
     runs = real_runs(real_dir, "nemotron", outliers=True)
-    found = bootstrap_surface(*runs, objective=SurfaceObjective(function))
+    # Their draws are of the table's rows.
+    indices = np.random.default_rng(0).integers(0, 88, (1000, 88))
+    found = bootstrap_surface(*runs, objective=SurfaceObjective(function), indices=indices)
     interval = found.intervals["b/(a+b)"]
     assert len(runs[0]) == 88 and found.used.all()
     assert [interval.low, interval.median, interval.high] == pytest.approx([low, middle, high], abs=1e-3)

@@ -62,7 +62,8 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict, Path]:
 
 
 def test_tables_name_every_quantity_its_draws_and_the_provenance(printed: tuple[str, dict, Path]) -> None:
-    text, _, _ = printed
+    text, said, _ = printed
+    assert {part["table"] for part in said["skipped"]} == {"runs"} and said["missing"] == []
     for words in (
         ADAMH_SUITE,
         ADAMC_SUITE,

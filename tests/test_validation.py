@@ -108,6 +108,18 @@ def test_the_optimum_is_never_above_the_grid() -> None:
         assert sharp.score <= rough.score * (1 + REFERENCE)
 
 
+@pytest.mark.parametrize("method", ["grid", "optimum"])
+def test_a_law_too_steep_for_its_amplitude_predicts(method: str) -> None:
+    """A = 2e18**20 cannot be written down, forecasts can."""
+    budgets = 1e18 * np.array([1.0, 1.01, 1.03, 1.04, 1.06])
+    loss = 1.5 + np.exp(-20 * np.log(budgets / 2e18)) / 1e6
+    fit = leave_future_out({"s": (budgets, loss)}, L_inf=1.5, method=method)
+    pinned = {place for place, refit in enumerate(fit.refits) if refit.asymptote == "pinned"}
+    assert all(np.inf == fit.refits[place].A for place in pinned)
+    assert len(fit.predictions) == 3 + 2 + 1 + 2 + 1
+    assert all(abs(each.error) < (1e-9 if each.refit in pinned else 5) for each in fit.predictions)
+
+
 def test_nothing_is_known_of_the_future() -> None:
     compute, loss = noisy()
     changed = loss.copy()
@@ -322,6 +334,7 @@ class TestCommand:
         assert main(["validate", "--data", str(DATA), "--suite", ADAMH_SUITE, "--no-cache", "--json"]) == 0
         said = json.loads(capsys.readouterr().out)
         assert said["simulated"] is True
+        assert {part["table"] for part in said["skipped"]} == {"runs"} and said["missing"] == []
         assert {refit["suite"] for refit in said["validation"]["refits"]} == {ADAMH_SUITE}
         assert {row["kind"] for row in said["summary"]} == {OPTIMUM, HELD_OUT}
 

@@ -75,7 +75,7 @@ def add_parser(commands: Any) -> None:
 def _allocate(args: argparse.Namespace) -> int:
     study, fit, found = _run_allocate(args)
     if args.json:
-        print_json(args, {"allocation": found.to_dict()}, found.notices())
+        print_json(args, {"allocation": found.to_dict()}, found.notices(), fit)
     else:
         _print_tables(found)
         print_reading(args, study, fit, found.notices())

@@ -106,7 +106,7 @@ def _bootstrap(args: argparse.Namespace) -> int:
         return OK
     notices = fit.notices() + [notice for each in found.values() for notice in each.notices()]
     if args.json:
-        print_json(args, {"bootstraps": {suite: each.to_dict() for suite, each in found.items()}}, notices)
+        print_json(args, {"bootstraps": {suite: each.to_dict() for suite, each in found.items()}}, notices, fit)
         return OK
     print_rows("Bootstrap", [row for each in found.values() for row in each.rows()])
     beyond = [suite for suite, each in found.items() if each.outside.any()]

@@ -101,7 +101,7 @@ def _coverage(args: argparse.Namespace) -> int:
     study, fit, found = _run_coverage(args)
     notices = fit.notices() + found.notices()
     if args.json:
-        print_json(args, {"coverage": found.to_dict()}, notices)
+        print_json(args, {"coverage": found.to_dict()}, notices, fit)
     else:
         print_rows(f"Coverage of {100 * found.level:g} % intervals, {found.series}", found.rows())
         print_list("How", found.settings())

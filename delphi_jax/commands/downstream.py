@@ -60,7 +60,7 @@ def _downstream(args: argparse.Namespace) -> int:
     )
     notices = fit.notices() + found.notices()
     if args.json:
-        print_json(args, {"downstream": found.to_dict()}, notices)
+        print_json(args, {"downstream": found.to_dict()}, notices, fit)
     else:
         for view in found.views:
             print_rows(view.name, view.rows())

@@ -75,7 +75,7 @@ def _intervals(args: argparse.Namespace) -> int:
     study, fit, found = _run_intervals(args)
     notices = fit.notices() + found.notices()
     if args.json:
-        print_json(args, {"intervals": found.to_dict()}, notices)
+        print_json(args, {"intervals": found.to_dict()}, notices, fit)
     else:
         for suite in found.suites:
             rows = [{column: value for column, value in row.items() if column != "suite"} for row in suite.rows()]

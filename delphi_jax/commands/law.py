@@ -91,7 +91,7 @@ def _law(args: argparse.Namespace) -> int:
             raise InputError(str(error)) from error
     notices = fit.notices() + found.notices()
     if args.json:
-        print_json(args, {"laws": [each.to_dict() for each in found.intervals]}, notices)
+        print_json(args, {"law": found.to_dict()}, notices, fit)
     else:
         print_rows("Laws", found.law_rows())
         print_rows("Profile intervals", found.rows())

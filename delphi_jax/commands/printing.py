@@ -76,11 +76,13 @@ def progress_bar(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
         yield report
 
 
-def print_json(args: argparse.Namespace, numbers: dict[str, Any], notices: Sequence[str]) -> None:
+def print_json(args: argparse.Namespace, numbers: dict[str, Any], notices: Sequence[str], fit: StudyFit) -> None:
+    """``numbers`` with the notices and, of the ``fit`` that they rest on, the rows left out and the tables missing."""
+    from delphi_jax.results.base import plain
     from delphi_jax.simulate import is_simulated
 
-    said = {"simulated": any(map(is_simulated, folders_read(args))), "notices": notices}
-    print(json.dumps(numbers | said, ensure_ascii=False, allow_nan=False))
+    read = {"simulated": any(map(is_simulated, folders_read(args))), "skipped": fit.skipped, "missing": fit.missing}
+    print(json.dumps(plain(numbers | read | {"notices": notices}), ensure_ascii=False, allow_nan=False))
 
 
 def print_reading(args: argparse.Namespace, study: Study, fit: StudyFit, notices: Sequence[str]) -> None:

@@ -65,7 +65,7 @@ def _speedup(args: argparse.Namespace) -> int:
     study, fit, found = _run_speedup(args)
     notices = fit.notices() + found.notices()
     if args.json:
-        print_json(args, {"speedup": found.to_dict()}, notices)
+        print_json(args, {"speedup": found.to_dict()}, notices, fit)
     else:
         first, second = found.suites
         print_rows("Laws", found.law_rows())

@@ -128,7 +128,7 @@ def _summary(args: argparse.Namespace) -> int:
     with progress("fitting"):
         fit = _fit(args, study, PARTS)
     if args.json:
-        print_json(args, fit.to_dict(), fit.notices())
+        print_json(args, fit.to_dict(), fit.notices(), fit)
         return OK
     _print_tables(fit)
     print_reading(args, study, fit, fit.notices())

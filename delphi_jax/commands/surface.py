@@ -73,7 +73,7 @@ def _surface(args: argparse.Namespace) -> int:
         except ValueError as error:
             raise InputError(str(error)) from error
     if args.json:
-        print_json(args, {"surfaces": [each.to_dict() for each in found.bootstraps]}, found.notices())
+        print_json(args, {"surfaces": [each.to_dict() for each in found.bootstraps]}, found.notices(), fit)
     else:
         print_rows("Loss surfaces", found.fit_rows())
         print_rows("Bootstrap over runs", found.rows())

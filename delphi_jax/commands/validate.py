@@ -54,7 +54,7 @@ def _validate(args: argparse.Namespace) -> int:
     study, fit, found = _run_validation(args)
     notices = fit.notices() + found.notices() + _diverged(fit, found)
     if args.json:
-        print_json(args, {"validation": found.to_dict(), "summary": found.summary()}, notices)
+        print_json(args, {"validation": found.to_dict(), "summary": found.summary()}, notices, fit)
     else:
         print_rows("Refits", found.refit_rows())
         print_rows("Predictions", found.rows())

@@ -15,13 +15,14 @@ Axes: K buckets, R draws, Q budgets.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from delphi_jax.batch import asymptote_grid, padded_length
-from delphi_jax.fit.choice import LEAST_DRAWS, costs_of_choice, surface_optimum
+from delphi_jax.fit.choice import costs_of_choice, surface_optimum
 from delphi_jax.fit.isoflop import fit_isoflop
 from delphi_jax.fit.law import BOOTSTRAP_GRID, fit_law
 from delphi_jax.fit.surface import bootstrap_surface
@@ -35,11 +36,12 @@ from delphi_jax.fit.valley import (
     resampled_optima,
     term_tests,
 )
-from delphi_jax.formulas import law_loss, optimal_params, surface_loss
+from delphi_jax.formulas import FLOPS_PER_PARAM_TOKEN, law_loss_at_log, optimal_params, surface_loss
 from delphi_jax.kernels.chunks import on_all_devices
 from delphi_jax.kernels.power_law import CHUNK, fit_free_laws
 from delphi_jax.kernels.valley import Valley
 from delphi_jax.labels import FLOPS, PARABOLA, SPLINE, SURFACE
+from delphi_jax.quantiles import least_draws
 from delphi_jax.results import Floats, Interval, LawFit, ParabolaFit
 from delphi_jax.results.allocation import (
     ASYMMETRIC,
@@ -61,19 +63,15 @@ from delphi_jax.results.surface import COEFFICIENTS, SurfaceBootstrap, SurfaceFi
 from delphi_jax.status import Status
 from delphi_jax.tables import RunTable, fit_runs
 
-__all__ = ["LEAST_BUCKETS", "MIDDLE", "NOMINAL_FACTOR", "allocate"]
+__all__ = ["LEAST_BUCKETS", "MIDDLE", "allocate"]
 
 LEAST_BUCKETS = 3
 """Buckets with an optimum that approach 2 needs: through two there is a line that nothing could speak against."""
-NOMINAL_FACTOR = 6.0
-"""FLOPs per parameter and token (Kaplan et al. 2020): two forwards, four backwards."""
 MIDDLE = 1 / 3
 """Share of half the range of the tokens, on a logarithmic scale, within which an optimum counts as centred."""
 
 _CURVE_POINTS = 60
 """Budgets at which the figure's lines are known."""
-_USED = (Status.FITTED, Status.BOUND_HIT)
-"""Statuses of draws that make intervals."""
 
 
 class _Settings(NamedTuple):
@@ -154,12 +152,12 @@ def allocate(
 
 
 def _allocate_suite(suite: str, runs: RunTable, settings: _Settings) -> SuiteAllocation:
-    # Draws are of places: in one order, the numbers do not depend on that of the table.
+    # Draws within buckets are of places: in one order, the numbers do not depend on that of the table.
     order = np.lexsort((runs.loss, runs.params, runs.tokens, runs.bucket))
     runs = runs.where(order)
     fits = fit_isoflop(runs).parabolas
     measured = runs.compute / (runs.params * runs.tokens)
-    factor = float(np.median(measured)) if settings.flops == "measured" else NOMINAL_FACTOR
+    factor = float(np.median(measured)) if settings.flops == "measured" else FLOPS_PER_PARAM_TOKEN
     budgets = np.array([fit.bucket for fit in fits])
     buckets = by_bucket(fits)
     splines = fit_splines(buckets)
@@ -288,7 +286,7 @@ def _compute(found: Optima, budgets: Floats, flops: str) -> Floats:
     """[R, K] FLOPs of the optima of buckets of ``budgets`` [K]; NaN where there is none."""
     if flops == "measured":
         return np.where(found.valid, budgets, np.nan)
-    return NOMINAL_FACTOR * 10.0 ** (found.log_params + found.x)
+    return FLOPS_PER_PARAM_TOKEN * 10.0 ** (found.log_params + found.x)
 
 
 def _law(suite: str, found: Optima, compute: Floats) -> LawFit:
@@ -324,7 +322,7 @@ def _line(x: Floats, y: Floats, valid: NDArray[np.bool_]) -> tuple[Floats, Float
 
 
 def _drawn_laws(found: Optima, compute: Floats) -> tuple[NDArray[np.bool_], Floats]:
-    """Which draws' optima [R, K] have a law, and L_inf, A and alpha of all, [3, R]."""
+    """Which draws' optima [R, K] have a law, and L_inf, log A and alpha of all, [3, R]."""
     width = padded_length([found.valid.shape[1]])
     missing = [(0, 0), (0, width - found.valid.shape[1])]
     mask = np.pad(found.valid, missing)
@@ -332,8 +330,8 @@ def _drawn_laws(found: Optima, compute: Floats) -> tuple[NDArray[np.bool_], Floa
     smallest = np.min(loss, axis=1, initial=np.inf, where=mask)
     grid = asymptote_grid(np.where(mask.any(axis=1), smallest, 0.0), BOOTSTRAP_GRID)
     laws = on_all_devices(fit_free_laws, CHUNK, log_c, loss, mask, grid)
-    used = np.isin(laws.status, _USED) & (found.valid.sum(axis=1) >= LEAST_BUCKETS)
-    return used, np.stack([laws.L_inf, laws.A, laws.alpha])
+    used = np.isin(laws.status, SurfaceBootstrap.FITS) & (found.valid.sum(axis=1) >= LEAST_BUCKETS)
+    return used, np.stack([laws.L_inf, laws.log_A, laws.alpha])
 
 
 def _approach_2(
@@ -347,7 +345,7 @@ def _approach_2(
         return _without_numbers(name, status, grid, settings)
     used = draws.status == Status.FITTED
     with_law, coefficients = _drawn_laws(*drawn)
-    return _approach(
+    line = _approach(
         name,
         (status, law.status),
         budgets,
@@ -355,10 +353,25 @@ def _approach_2(
         (whole.tokens_slope[0], draws.tokens_slope[used]),
         (10.0 ** whole.log_params[0], 10.0 ** draws.log_params[used]),
         (10.0 ** whole.log_tokens[0], 10.0 ** draws.log_tokens[used]),
-        (law.loss_at(budgets), law_loss(budgets, *coefficients[:, with_law, None])),
+        (law.loss_at(budgets), law_loss_at_log(np.log(budgets), *coefficients[:, with_law, None])),
         draws.status,
         settings,
     )
+    return replace(line, scatter=_scatter(*point, drawn[0]))
+
+
+def _scatter(found: Optima, compute: Floats, drawn: Optima) -> float:
+    """Standard deviation of the log optimal tokens about their line, over that of resampled runs alone."""
+    valid, n = found.valid, int(found.valid.sum())
+    with_draws = valid[0] & (drawn.valid.sum(axis=0) > 1)
+    if n < LEAST_BUCKETS or not with_draws.any():
+        return np.nan
+    (slope,), (level,) = _line(np.log10(compute), found.x, valid)
+    about = np.sum((found.x[valid] - level - slope * np.log10(compute[valid])) ** 2) / (n - 2)
+    alone = np.mean(
+        [np.var(x[there], ddof=1) for x, there in zip(drawn.x.T[with_draws], drawn.valid.T[with_draws], strict=True)]
+    )
+    return float(np.sqrt(about / alone)) if alone > 0 else np.nan
 
 
 def _approach_3(bootstrap: SurfaceBootstrap, factor: float, grid: Floats, settings: _Settings) -> AllocationLine:
@@ -436,13 +449,13 @@ def _without_numbers(name: str, status: Status, grid: Floats, settings: _Setting
 
 def _band(estimate: Floats, draws: Floats, settings: _Settings) -> Band:
     """``estimate`` [Q] with the percentiles of ``draws`` [R, Q]."""
-    if len(draws) < LEAST_DRAWS:
+    if len(draws) < least_draws(settings.level):
         return Band(estimate, *[np.full(len(estimate), np.nan)] * 3)
     return Band(estimate, *np.percentile(draws, settings.percentiles, axis=0))
 
 
 def _interval(draws: Floats, settings: _Settings) -> Interval:
-    if len(draws) < LEAST_DRAWS:
+    if len(draws) < least_draws(settings.level):
         return Interval(np.nan, np.nan, np.nan)
     return Interval(*map(float, np.percentile(draws, settings.percentiles)))
 

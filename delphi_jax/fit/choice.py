@@ -17,24 +17,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from delphi_jax.formulas import compute_multiplier, law_loss, optimal_law, speedup
+from delphi_jax.formulas import compute_multiplier, law_loss_at_log, optimal_law, speedup
 from delphi_jax.labels import PARABOLA, SPLINE, SURFACE
+from delphi_jax.quantiles import least_draws
 from delphi_jax.results import Floats, Interval, LawFit, ParabolaFit
 from delphi_jax.results.allocation import AllocationLine, AllocationPath, CostOfChoice
 from delphi_jax.results.surface import COEFFICIENTS, SurfaceBootstrap, SurfaceFit
 from delphi_jax.status import Status
 
-__all__ = ["LEAST_DRAWS", "SurfaceOptimum", "costs_of_choice", "surface_optimum"]
-
-LEAST_DRAWS = 2
-"""One draw tells no interval."""
+__all__ = ["SurfaceOptimum", "costs_of_choice", "surface_optimum"]
 
 
 class SurfaceOptimum(NamedTuple):
     """Losses L_inf + A*C**-alpha along the best allocation of R surfaces; [R] each, NaN where there is none."""
 
     L_inf: Floats
-    A: Floats
+    log_A: Floats
     alpha: Floats
 
     @property
@@ -51,7 +49,9 @@ def surface_optimum(fit: SurfaceFit | SurfaceBootstrap, factor: float) -> Surfac
     both = (A > 0) & (B > 0) & np.isfinite(a) & np.isfinite(b)
     A, B, a, b = (np.where(both, column, 1.0) for column in (A, B, a, b))
     amplitude, alpha = optimal_law(A, B, a, b)
-    return SurfaceOptimum(*(np.where(both, column, np.nan) for column in (E, amplitude * factor**alpha, alpha)))
+    return SurfaceOptimum(
+        *(np.where(both, column, np.nan) for column in (E, np.log(amplitude) + alpha * np.log(factor), alpha))
+    )
 
 
 def costs_of_choice(
@@ -76,8 +76,8 @@ def costs_of_choice(
     for name in (PARABOLA, SPLINE):
         if lines[name].fitted:
             shares = _on_budget(lines[name].at, factor)
-            penalty = bootstrap.point.loss_at(*shares) - law_loss(budgets, *best)
-            drawn = bootstrap.loss_at(*shares) - law_loss(budgets, *_columns(draws))
+            penalty = bootstrap.point.loss_at(*shares) - law_loss_at_log(np.log(budgets), *best)
+            drawn = bootstrap.loss_at(*shares) - law_loss_at_log(np.log(budgets), *_columns(draws))
             costs += _costs(name, SURFACE, lines, forecasts, penalty, (drawn, draws), percentiles)
     if lines[PARABOLA].fitted:
         penalty = _parabola_penalty(lines, parabolas, compute)
@@ -86,7 +86,7 @@ def costs_of_choice(
 
 
 def _law(law: LawFit) -> SurfaceOptimum:
-    return SurfaceOptimum(*(np.atleast_1d(value) for value in (law.L_inf, law.A, law.alpha)))
+    return SurfaceOptimum(*(np.atleast_1d(value) for value in (law.L_inf, law.log_A, law.alpha)))
 
 
 def _columns(optimum: SurfaceOptimum) -> SurfaceOptimum:
@@ -124,7 +124,7 @@ def _costs(
     waste = _waste(penalty, budgets, forecasts[judge])
     bands = [np.full((3, len(budgets)), np.nan)] * 2
     exists = drawn[1].exists if drawn is not None else np.array([], dtype=bool)
-    if exists.sum() >= LEAST_DRAWS:
+    if exists.sum() >= least_draws((percentiles[2] - percentiles[0]) / 100):
         draws = np.maximum(drawn[0][exists], 0.0)
         law = _columns(SurfaceOptimum(*(field[exists] for field in drawn[1])))
         bands = [np.percentile(each, percentiles, axis=0) for each in (draws, _waste(draws, budgets, law))]
@@ -158,5 +158,5 @@ def _costs(
 
 def _waste(penalty: Floats, budgets: Floats, law: SurfaceOptimum) -> Floats:
     """Percent of the budgets [Q] that a loss of ``penalty`` above the law wastes."""
-    above = law.A * budgets**-law.alpha
+    above = np.exp(law.log_A - law.alpha * np.log(budgets))
     return 100 * (1 - speedup(above, above + np.maximum(penalty, 0.0), law.alpha))

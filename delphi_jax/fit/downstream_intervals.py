@@ -5,7 +5,6 @@ Axes: R draws, U runs of a task, S shot counts, M rows of a draw, Q budgets, G p
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,16 +23,17 @@ from delphi_jax.fit.downstream import (
     search_richards,
     task_points,
 )
-from delphi_jax.formulas import law_loss, richards
+from delphi_jax.formulas import law_loss_at_log, richards
 from delphi_jax.kernels.chunks import on_all_devices
 from delphi_jax.kernels.power_law import CHUNK, fit_pinned_laws
 from delphi_jax.kernels.richards import MIN_POINTS
+from delphi_jax.quantiles import least_draws
 from delphi_jax.results import DownstreamFit, Floats
 from delphi_jax.results.downstream import Band, DownstreamInterval, DownstreamIntervals
 from delphi_jax.status import Status
 from delphi_jax.tables import EvalTable, ExternalTable
 
-__all__ = ["downstream_intervals", "least_draws"]
+__all__ = ["downstream_intervals"]
 
 _BLOCK = 8192
 """Draws fitted at a time: their points are held in memory, of the others only the parameters are."""
@@ -121,9 +121,10 @@ def downstream_intervals(
     A draw is skipped, and counted by its reason, where its curve has fewer distinct points than parameters or does not
     converge, or where its law is no fit. A task without a curve has a soft interval alone. There is no interval where
     law or curve have no more points than parameters, so that all draws would give the same, or where fewer draws are
-    left than :func:`least_draws`. Indices come from NumPy's generator, one stream per task and table, so that the
-    draws of a task depend neither on other tasks nor on the devices. Raises ValueError for a negative seed, a level
-    outside (0, 1), fewer draws than the tails need, and budgets that are not finite and positive.
+    left than :func:`~delphi_jax.quantiles.least_draws`. Indices come from NumPy's generator, one stream per task and
+    table, so that the draws of a task depend neither on other tasks nor on the devices. Raises ValueError for a
+    negative seed, a level outside (0, 1), fewer draws than the tails need, and budgets that are not finite and
+    positive.
     """
     if seed < 0:
         raise ValueError(f"seed must be at least 0, got {seed}")
@@ -140,11 +141,6 @@ def downstream_intervals(
     drawn = dict(zip(by_task, zip(tasks, _draw_all(tasks, draws, seed), strict=True), strict=True))
     views = tuple(_view(fit, *drawn[fit.task.key], targets, seed, level) for fit in fits)
     return DownstreamIntervals(views, definition.tasks)
-
-
-def least_draws(level: float) -> int:
-    """Draws of which each tail of an interval at ``level`` holds one on average."""
-    return math.ceil(round(2 / (1 - level), 6))
 
 
 # What is resampled
@@ -288,7 +284,7 @@ def _asymptotes(task: _Task, runs: Integers, models: Integers, curve: Floats) ->
 def _laws(
     tasks: Sequence[_Task], runs: Sequence[Integers], L_inf: Sequence[Floats]
 ) -> list[tuple[Floats, Floats, Integers]]:
-    """(A, alpha, status), [r, S] each, of every draw's pinned laws, by task."""
+    """(log A, alpha, status), [r, S] each, of every draw's pinned laws, by task."""
     width = padded_length([part.shape[1] for part in runs])
     columns = []
     for task, part, pinned in zip(tasks, runs, L_inf, strict=True):
@@ -297,7 +293,7 @@ def _laws(
             columns.append((task.log_compute[rows], task.points.soft[rows], rows >= 0, pinned))
     laws = on_all_devices(fit_pinned_laws, CHUNK, *map(np.concatenate, zip(*columns, strict=True)))
     fitted = laws.status == Status.FITTED
-    fields = (np.where(fitted, laws.A, np.nan), np.where(fitted, laws.alpha, np.nan), laws.status)
+    fields = (np.where(fitted, laws.log_A, np.nan), np.where(fitted, laws.alpha, np.nan), laws.status)
     by_shot = [field.reshape(len(columns), -1).T for field in fields]
     ends = np.cumsum([len(task.shots) for task in tasks])[:-1]
     return list(zip(*(np.split(field, ends, axis=1) for field in by_shot), strict=True))
@@ -311,14 +307,14 @@ class _Refits:
     """The r draws of one shot count that were not skipped, as functions of Q places."""
 
     law: tuple[Floats, ...]
-    """L_inf, A and alpha, [r, 1] each."""
+    """L_inf, log A and alpha, [r, 1] each."""
     curve: tuple[Floats, ...]
     """k, x0, v and ceiling, [r, 1] each; NaN without a curve."""
     floor: float
 
     def soft_at(self, compute: Floats) -> Floats:
         """[r, Q] soft metric at ``compute`` [Q]."""
-        return law_loss(compute, *self.law)
+        return law_loss_at_log(np.log(compute), *self.law)
 
     def hard_at(self, soft: Floats) -> Floats:
         """[r, Q] hard metric at ``soft`` [Q] or [r, Q]."""

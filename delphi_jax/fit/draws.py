@@ -19,7 +19,7 @@ from delphi_jax.kernels.hierarchical import CHUNK as RESAMPLED_CHUNK
 from delphi_jax.kernels.hierarchical import ResampledOptima, resampled_optima
 from delphi_jax.kernels.optimum import CHUNK, OptimalLaw, fit_optimal_laws
 from delphi_jax.kernels.parabola import fit_parabolas
-from delphi_jax.resamples import n_resamples, resample_counts, resample_probabilities, resample_ranks
+from delphi_jax.resamples import count_indices, n_resamples, resample_counts, resample_probabilities, resample_ranks
 from delphi_jax.results import Floats
 from delphi_jax.status import Status
 
@@ -127,10 +127,7 @@ def fit_points(log_compute: Floats, loss: Floats, weight: Floats, pinned: Floats
 def draw_optima(optima: Optima, draws: int, seed: int) -> Draws:
     """The reference's resamples of every study's optima."""
     n_buckets = optima.loss.shape[1]
-    rows = np.arange(draws)[:, None] * n_buckets
-    drawn = _drawn_buckets(optima, draws, seed)
-    counts = np.stack([np.bincount((rows + buckets).ravel(), minlength=draws * n_buckets) for buckets in drawn])
-    counts = counts.reshape(-1, draws, n_buckets)
+    counts = np.stack([count_indices(buckets, n_buckets) for buckets in _drawn_buckets(optima, draws, seed)])
     n = int(optima.n[0])
     if np.any(optima.n != n) or n == 0 or n_resamples(n) >= draws:
         return Draws(_fit_counts(optima, counts))

@@ -32,7 +32,7 @@ from delphi_jax.kernels.bca import bca_levels
 from delphi_jax.kernels.law_profile import profile_laws
 from delphi_jax.kernels.optimum import OptimalLaw
 from delphi_jax.labels import INTERVAL_METHODS
-from delphi_jax.quantiles import profile_limit, student_t_quantile
+from delphi_jax.quantiles import least_draws, profile_limit, student_t_quantile
 from delphi_jax.resamples import n_resamples, weighted_percentiles
 from delphi_jax.results import Floats
 from delphi_jax.status import Status
@@ -121,17 +121,20 @@ def study_intervals(
       fitted; the noise's variance is the sum of squared log residuals over n - 3. Percentiles. The error of that
       variance is not allowed for, so with few budgets the interval is too narrow.
     - "runs": the runs of every bucket are resampled and its parabola refitted, each bucket taken once. Percentiles. It
-      knows the error of the parabolas alone: too narrow where optima scatter about the law for any other reason.
+      knows the error of the parabolas alone: too narrow where optima scatter about the law for any other reason. With
+      three buckets, which every law passes through, there is no telling.
     - "hierarchical": buckets are resampled, and the runs of each drawn bucket, anew for every copy of it; their
       parabolas are refitted (Davison and Hinkley 1997, section 3.8). Percentiles. The scatter of the optima holds the
       error of their parabolas already, and resampling runs adds it again: too wide where that is all the error there
-      is. So the reference resamples optima only.
+      is. So the reference resamples optima only. TOO_FEW_POINTS with three buckets: a law takes all of them, so that
+      none could be resampled.
     - "profile": the forecasts that the profile likelihood of the log residuals does not reject, by the F distribution
       with 1 and n - 3 degrees of freedom (Seber and Wild 1989, section 5.4).
     - "student-t": prediction interval of a pinned law's line in log(L - L_inf), with n - 2 degrees of freedom.
       NOT_PINNED where no asymptote is given.
 
-    Draws whose law cannot be fitted are left out (``draw_status``). In "runs" and "hierarchical" a resample of fewer
+    Draws whose law cannot be fitted are left out (``draw_status``); BEYOND_DRAWS where fewer are left than
+    :func:`~delphi_jax.quantiles.least_draws`. In "runs" and "hierarchical" a resample of fewer
     than three distinct token counts has no parabola: its bucket takes no part in that draw (``refit_status``); drawing
     until there is one would prefer resamples that resemble the runs. The interval of "student-t" is for the optimum of
     a new bucket, all others are for the law's value. ``pinned`` is the asymptote of "student-t", one for all or [S].
@@ -213,6 +216,9 @@ def _intervals(optima: Optima, settings: _Settings, seed: int, pinned: Floats) -
     laws = fit_points(optima.log_compute, optima.loss, optima.weight)
     point = _at(log_targets, laws)
     ended = np.zeros((len(point), len(Status)))
+    # Through as many optima as the law has parameters it passes exactly: neither they nor draws of them scatter.
+    several = np.where(optima.n > FREE_PARAMETERS, laws.status, Status.TOO_FEW_POINTS)
+    more_than_fit = laws._replace(status=several)
     found: dict[str, _Method] = {}
     if set(methods) & set(RESAMPLING_METHODS):
         drawn = all_resamples(optima) if exact else draw_optima(optima, draws, seed)
@@ -222,14 +228,13 @@ def _intervals(optima: Optima, settings: _Settings, seed: int, pinned: Floats) -
             found["bca"] = _bca(drawn, optima, percentile, settings)
     if "parametric" in methods:
         drawn = redraw_optima(optima, laws, draws, seed)
-        free = np.where(optima.n > FREE_PARAMETERS, laws.status, Status.TOO_FEW_POINTS)
-        found["parametric"] = _percentiles(drawn, laws._replace(status=free), point, settings)
+        found["parametric"] = _percentiles(drawn, more_than_fit, point, settings)
     if {"runs", "hierarchical"} & set(methods):
         refits = refit_runs(optima, draws, seed)
         for method in ("runs", "hierarchical"):
             if method in methods:
                 drawn, ended = draw_runs(optima, refits, draws, seed, buckets_too=method == "hierarchical")
-                found[method] = _percentiles(drawn, laws, point, settings)
+                found[method] = _percentiles(drawn, laws if method == "runs" else more_than_fit, point, settings)
     if "profile" in methods:
         found["profile"] = _profile(optima, settings)
     if "student-t" in methods:
@@ -260,10 +265,11 @@ def _percentiles(drawn: Draws, laws: OptimalLaw, point: Floats, settings: _Setti
     fitted = usable(drawn.laws.status)
     first = np.argmax(fitted, axis=1)[:, None]
     same = [~fitted | (field == np.take_along_axis(field, first, axis=1)) for field in drawn.laws[:3]]
+    few = (drawn.weight is None) & (fitted.sum(axis=1) < least_draws(settings.level))
     commonest = np.argmax(np.where(usable(list(Status)), -1.0, ended), axis=1)
     status = np.select(
-        [~usable(laws.status), ~fitted.any(axis=1), np.all(same, axis=(0, 2))],
-        [laws.status, commonest, Status.TOO_FEW_POINTS],
+        [~usable(laws.status), ~fitted.any(axis=1), np.all(same, axis=(0, 2)), few],
+        [laws.status, commonest, Status.TOO_FEW_POINTS, Status.BEYOND_DRAWS],
         laws.status,
     )
     tail = (1 - settings.level) / 2

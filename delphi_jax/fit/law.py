@@ -22,6 +22,7 @@ from delphi_jax.kernels.optimum import CHUNK as OPTIMUM_CHUNK
 from delphi_jax.kernels.optimum import OptimalLaw, fit_optimal_laws
 from delphi_jax.kernels.power_law import CHUNK, PowerLaw, fit_free_laws, fit_pinned_laws, fit_shared_law
 from delphi_jax.resamples import (
+    count_indices,
     n_resamples,
     resample_counts,
     resample_probabilities,
@@ -34,6 +35,7 @@ from delphi_jax.status import Status
 
 __all__ = [
     "BOOTSTRAP_GRID",
+    "LAW_GRID",
     "PERCENTILES",
     "bootstrap_law",
     "checked_series",
@@ -50,11 +52,13 @@ __all__ = [
 PERCENTILES = (2.5, 50.0, 97.5)
 """Low end, middle and high end of a bootstrap's intervals."""
 
+LAW_GRID = 400
+"""Candidate asymptotes of a law."""
+
 BOOTSTRAP_GRID = 100
 """Candidate asymptotes of a bootstrap's draws."""
 
 _DRAWS = 1000
-_LAW_GRID = 400
 
 Series = Mapping[str, tuple[ArrayLike, ArrayLike]]
 LawMethod = Literal["grid", "optimum"]
@@ -127,7 +131,7 @@ def fit_laws(
     return _results(arrays, asymptote, how, laws)
 
 
-def prepare_laws(lengths: Sequence[int], *, pinned: bool = False, n_grid: int = _LAW_GRID) -> None:
+def prepare_laws(lengths: Sequence[int], *, pinned: bool = False, n_grid: int = LAW_GRID) -> None:
     """Get the program of :func:`fit_laws` ready for series of ``lengths`` points, free or ``pinned``."""
     if not lengths:
         return
@@ -146,9 +150,10 @@ def fit_shared_laws(
     objective: Objective | None = None,
     metric: str = "",
 ) -> dict[str, LawFit]:
-    """Fit several series with one asymptote for all of them (methods, section 3): the sum of their scores is least.
+    """Fit several series with one asymptote for all of them (methods, section 3).
 
-    Other arguments as in :func:`fit_law`.
+    The grid makes the sum of their scores least, as in the reference; the optimum the mean over all their points, which
+    is the same where they are equally long. Other arguments as in :func:`fit_law`.
     """
     n_grid, how = _settings(method, n_grid, objective, metric)
     arrays = {name: checked_series(name, compute, loss) for name, (compute, loss) in series.items()}
@@ -288,8 +293,7 @@ def _drawn_counts(
     integers = drawn.ndim == 2 and drawn.shape[1] == n and np.issubdtype(drawn.dtype, np.integer)
     if not integers or drawn.min() < 0 or drawn.max() >= n:
         raise ValueError(f"indices must be integers in [0, {n}) of shape [draws, {n}], got shape {drawn.shape}")
-    places = drawn + np.arange(len(drawn))[:, None] * width
-    return np.bincount(places.ravel(), minlength=len(drawn) * width).reshape(-1, width)
+    return count_indices(drawn, width)
 
 
 def _distinct(n: int, counts: ArrayLike) -> tuple[ArrayLike, NDArray[np.int64] | slice]:
@@ -364,7 +368,7 @@ def _settings(method: str, n_grid: int | None, objective: Objective | None, metr
         raise ValueError(f"the grid is for the squared error of log(L - L_inf), not {objective.label}: use the optimum")
     if method == "optimum" and n_grid is not None:
         raise ValueError("n_grid is of the grid: the optimum has none")
-    return _LAW_GRID if n_grid is None else n_grid, _How(method, objective, metric)
+    return LAW_GRID if n_grid is None else n_grid, _How(method, objective, metric)
 
 
 def _pinned(
@@ -410,12 +414,19 @@ def _optima(
         if status.usable:
             numbers = {
                 "L_inf": float(law.L_inf),
-                "A": float(np.exp(law.log_A)),
+                "A": _exp(law.log_A),
+                "log_A": float(law.log_A),
                 "alpha": float(law.alpha),
                 "score": float(law.score),
             }
         results[name] = LawFit(name, asymptote, compute, loss, status, **numbers, **vars(how))
     return results
+
+
+def _exp(log_A: Floats) -> float:
+    """Beyond the largest float it is infinite: forecasts are made from the logarithm."""
+    with np.errstate(over="ignore"):
+        return float(np.exp(log_A))
 
 
 def _results(
@@ -437,6 +448,7 @@ def _results(
                 status,
                 L_inf=float(law.L_inf),
                 A=float(law.A),
+                log_A=float(law.log_A),
                 alpha=float(law.alpha),
                 score=float(law.score),
                 grid_index=int(law.index),

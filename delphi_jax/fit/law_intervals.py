@@ -14,7 +14,7 @@ from delphi_jax.definition import delphi
 from delphi_jax.fit.law import Series, fit_laws, fit_shared_laws
 from delphi_jax.kernels.law_profile import ProfiledLaw, profile_laws
 from delphi_jax.kernels.objective_profile import profile_objective_laws
-from delphi_jax.quantiles import profile_limit, student_t_quantile
+from delphi_jax.quantiles import f_quantile, profile_limit
 from delphi_jax.results.base import Floats
 from delphi_jax.results.law import LawFit, Objective, PinnedAsymptote
 from delphi_jax.results.law_intervals import AsymptoteProfile, LawIntervals, LawStudy
@@ -124,17 +124,11 @@ def _profile(
     groups = (field.reshape(shape) for field in (log_compute, losses, weight))
     settings = {"huber": objective.huber, "of_loss": objective.of_loss}
     found = profile_objective_laws(
-        *groups, log_targets, _quantile(n - n_params, level), n_params, given, objective.delta, **settings
+        *groups, log_targets, f_quantile(n - n_params, level), n_params, given, objective.delta, **settings
     )
     # [1, B] or [B, 1] in front: one series after the other.
     flat = (field.reshape(len(laws), *field.shape[2:]) for field in jax.device_get(found)[1:])
     return ProfiledLaw(found.law, *flat)
-
-
-def _quantile(dof: ArrayLike, level: float) -> Floats:
-    """Of the F distribution with 1 and ``dof`` degrees of freedom; NaN where there are none."""
-    enough = np.asarray(dof) >= 1
-    return np.where(enough, student_t_quantile((1 + level) / 2, np.where(enough, dof, 1)) ** 2, np.nan)
 
 
 def _bounds(values: ArrayLike) -> tuple[Bound, ...]:
@@ -150,8 +144,8 @@ def _asymptotes(laws: Sequence[LawFit], level: float) -> AsymptoteProfile:
     series = {name: (law.compute, law.loss) for name, (law, _) in copies.items()}
     fits = fit_laws(series, L_inf=pinned, method="optimum", objective=laws[0].objective)
     scores = np.array([fit.score if fit.fitted else np.nan for fit in fits.values()])
-    summed = scores.reshape(len(laws), -1).sum(axis=0)
-    best = sum(law.score for law in laws)
-    n, n_params = sum(len(law.loss) for law in laws), 1 + 2 * len(laws)
-    limit = np.nan if laws[0].objective.huber else float(profile_limit(n, n_params, level))
+    n = np.array([len(law.loss) for law in laws])
+    summed = n @ scores.reshape(len(laws), -1)
+    best = n @ np.array([law.score for law in laws])
+    limit = np.nan if laws[0].objective.huber else float(profile_limit(n.sum(), 1 + 2 * len(laws), level))
     return AsymptoteProfile(values, summed / best if best > 0 else np.full_like(values, np.nan), limit)

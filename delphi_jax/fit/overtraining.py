@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from delphi_jax.definition import Definition, delphi
-from delphi_jax.formulas import law_loss, overhead_percent
+from delphi_jax.formulas import overhead_percent
 from delphi_jax.results import Floats, LawFit, OvertrainingFit, OvertrainingScale, ParabolaFit
 from delphi_jax.status import Status
 
@@ -68,8 +68,8 @@ def fit_overtraining(
     log_grid = np.linspace(np.log10(buckets.min()), np.log10(_GRID_REACH * forecast_budget), _GRID_POINTS)
     log_tokens, loss_star = (np.array([getattr(fit, name) for fit in parabolas]) for name in _OPTIMUM_FIELDS)
     token_slope, token_intercept = _line(np.log10(buckets), log_tokens)
-    optimal = law_loss(10.0**log_grid, law.L_inf, law.A, law.alpha)
-    target = law_loss(10.0**log_forecast, law.L_inf, law.A, law.alpha)
+    optimal = law.loss_at(10.0**log_grid)
+    target = law.loss_at(10.0**log_forecast)
     lines = []
     for scale in scales:
         curve = _curve(float(scale), parabolas, optimal, target, log_grid, log_forecast)

@@ -12,21 +12,26 @@ from numpy.typing import NDArray
 
 from delphi_jax.batch import asymptote_grid, pad
 from delphi_jax.definition import Definition, delphi
-from delphi_jax.fit.law import Series, bootstrap_law, checked_series, fit_laws, fit_shared_laws, one_law
+from delphi_jax.fit.law import LAW_GRID, Series, checked_series, fit_laws, fit_shared_laws, one_law
 from delphi_jax.formulas import compute_multiplier
 from delphi_jax.kernels.chunks import on_all_devices
 from delphi_jax.kernels.optimum import CHUNK, fit_optimal_laws
 from delphi_jax.kernels.shared import SharedDraws, fit_shared_draws
-from delphi_jax.quantiles import student_t_probability, student_t_quantile
-from delphi_jax.resamples import n_resamples, resample_counts, resample_probabilities, weighted_percentiles
+from delphi_jax.quantiles import least_draws, student_t_probability, student_t_quantile
+from delphi_jax.resamples import (
+    count_indices,
+    n_resamples,
+    resample_counts,
+    resample_probabilities,
+    weighted_percentiles,
+)
 from delphi_jax.results import Floats, LawFit
 from delphi_jax.results.speedup import ComputeMultiplier, MatchedSpeedup, SpeedupFit, SpeedupLine
-from delphi_jax.status import Status
+from delphi_jax.status import MEASURED, Status
 
 __all__ = ["effective_speedup"]
 
 _DRAWS = 10_000
-_LAW_GRID = 400
 
 _SAME_BUDGET = 1e-9
 """Relative: budgets that differ by less are the same."""
@@ -39,9 +44,6 @@ _STEPS = 40
 """Of a bisection, which leave 1e-12 of its bracket."""
 
 _NORMAL = NormalDist()
-
-_MEASURED = (Status.FITTED, Status.BOUND_HIT)
-"""Statuses of laws whose numbers tell a speedup: an asymptote that is not determined does not."""
 
 Integers = NDArray[np.int64]
 Arrays = dict[str, tuple[Floats, Floats]]
@@ -63,17 +65,23 @@ class _Settings(NamedTuple):
         """Whether the given asymptote is not below every loss."""
         return self.L_inf is not None and any(self.L_inf >= loss.min() for loss in losses)
 
+    def told(self, apart: bool, draws: float) -> Status:
+        """Whether fitted ``draws`` tell an interval: some ``apart`` from others, and enough of them."""
+        if not apart:
+            return Status.TOO_FEW_POINTS
+        return Status.FITTED if draws >= least_draws(self.level) else Status.BEYOND_DRAWS
+
     def laws(self, series: Series) -> tuple[LawFit, ...]:
         """With the given asymptote, else a free one each."""
         given = None if self.L_inf is None else dict.fromkeys(series, self.L_inf)
-        return tuple(fit_laws(series, L_inf=given, n_grid=self.n_grid).values())
+        return tuple(fit_laws(series, L_inf=given, method="optimum").values())
 
 
 class _Draws(NamedTuple):
     """R draws; numbers of skipped ones mean nothing."""
 
     L_inf: Floats
-    A: Floats
+    log_A: Floats
     alpha: Floats
     status: Integers
 
@@ -89,7 +97,7 @@ def effective_speedup(
     draws: int = _DRAWS,
     seed: int = 0,
     level: float = 0.95,
-    n_grid: int = _LAW_GRID,
+    n_grid: int = LAW_GRID,
     definition: Definition | None = None,
 ) -> SpeedupFit:
     """How many times the compute the second of two suites needs for the loss of the first; below 1 where it needs less.
@@ -108,16 +116,16 @@ def effective_speedup(
     the budgets, n - 1 degrees of freedom.
 
     *Between fitted laws*: m(C) = C_second(L_first(C))/C, with the inverse of the second suite's law, at ``budgets``
-    (FLOPs; by default those of both suites and the targets of the study, ``definition``). Laws have free asymptotes, or
-    ``L_inf`` where it is given. Where the loss is not above the second suite's asymptote, no budget reaches it:
-    NOT_REACHED. Draws resample the optima of each suite by itself (methods, section 4); those in which the loss is not
-    reachable count as infinite, so that they push the interval up, to infinity if there are many. Percentiles of the
-    draws.
+    (FLOPs; by default those of both suites and the targets of the study, ``definition``). Laws are continuous optima:
+    asymptotes free, or ``L_inf`` where it is given. Where the loss is not above the second suite's asymptote, no budget
+    reaches it: NOT_REACHED. Draws resample the optima of each suite by itself; those in which the loss is not reachable
+    count as infinite, so that they push the interval up, to infinity if there are many. Percentiles of the draws.
 
     Of simulated studies with two suites of seven budgets, 95 % intervals held the truth in 97 % (all matched budgets),
     98 % and more (one budget), 92 to 93 % (pinned laws) and 93 to 100 % (free laws).
 
-    Draws with too few distinct budgets, or without a law, are skipped and counted. Status NO_SHARED_BUDGET without
+    Draws with too few distinct budgets, or without a law, are skipped and counted; there is no interval where fewer are
+    left than :func:`~delphi_jax.quantiles.least_draws`. Status NO_SHARED_BUDGET without
     matched budgets, TOO_FEW_POINTS with fewer than three (two with ``L_inf``), ASYMPTOTE_ABOVE_LOSS where ``L_inf`` is
     not below every loss. Raises ValueError for arguments that do not fit.
     """
@@ -176,17 +184,18 @@ def _matched(arrays: Arrays, settings: _Settings, rng: np.random.Generator) -> M
     exact = n > 0 and n_resamples(n) <= settings.draws
     alpha, drift, p_value, skipped, at_zero = np.nan, np.nan, np.nan, {}, 0.0
     lines = [_no_line(budget, status) for budget in (*budgets, np.nan)]
-    if status in _MEASURED:
+    if status in MEASURED:
         alpha = float(np.mean([law.alpha for law in laws]))
         drift, p_value = _drift(budgets, _log_ratio(losses, laws[0].L_inf) / alpha)
         counts, weights = _paired_resamples(n, settings, exact, rng)
         draws = _fit_pairs(budgets, losses, counts, settings)
         fitted = draws.status == Status.FITTED
         skipped, at_zero = _skipped(draws.status, weights), float(weights[fitted & (draws.L_inf == 0)].sum())
-        told = bool(np.any(counts[fitted] != counts[fitted][:1]))
+        apart = bool(np.any(counts[fitted] != counts[fitted][:1]))
+        told = settings.told(apart, np.inf if exact else int(fitted.sum()))
         draws = SharedDraws(*(field[fitted] for field in draws))
-        weights = weights[fitted] / weights[fitted].sum() if told else np.empty(0)
-        lines = _matched_lines(budgets, losses, laws[0].L_inf, alpha, draws, weights, status, settings)
+        weights = weights[fitted] / weights[fitted].sum() if told is Status.FITTED else np.empty(0)
+        lines = _matched_lines(budgets, losses, laws[0].L_inf, alpha, draws, weights, status, told, settings)
     return MatchedSpeedup(
         suites=tuple(arrays),
         laws=laws,
@@ -224,14 +233,12 @@ def _paired_resamples(n: int, settings: _Settings, exact: bool, rng: np.random.G
     if exact:
         counts = resample_counts(n)
         return counts.astype(np.float64), resample_probabilities(counts)
-    return _drawn_counts(n, settings.draws, rng)[1], np.full(settings.draws, 1 / settings.draws)
+    return _drawn_counts(n, settings.draws, rng), np.full(settings.draws, 1 / settings.draws)
 
 
-def _drawn_counts(n: int, draws: int, rng: np.random.Generator) -> tuple[Integers, Floats]:
-    """Indices and counts [R, n] of resamples of n points."""
-    indices = rng.integers(0, n, size=(draws, n))
-    places = indices + np.arange(draws)[:, None] * n
-    return indices, np.bincount(places.ravel(), minlength=draws * n).reshape(draws, n).astype(np.float64)
+def _drawn_counts(n: int, draws: int, rng: np.random.Generator) -> Floats:
+    """Counts [R, n] of resamples of n points."""
+    return count_indices(rng.integers(0, n, size=(draws, n)), n).astype(np.float64)
 
 
 def _fit_pairs(budgets: Floats, losses: Floats, counts: Floats, settings: _Settings) -> SharedDraws:
@@ -261,15 +268,16 @@ def _matched_lines(
     draws: SharedDraws,
     weights: Floats,
     status: Status,
+    told: Status,
     settings: _Settings,
 ) -> list[SpeedupLine]:
-    """A line per matched budget, and that of all together; ``weights`` [R] are empty where no interval can be told."""
+    """A line per matched budget, and that of all together; ``weights`` [R] are empty where no interval is ``told``."""
     n = len(budgets)
     log_ratio = _log_ratio(losses, L_inf)
     values, pooled = _exp(log_ratio / alpha), _exp(np.mean(log_ratio) / alpha)
     if not len(weights):
         both = zip((*budgets, np.nan), (*values, pooled), strict=True)
-        return [_line(budget, value, None, status) for budget, value in both]
+        return [_line(budget, value, told, status) for budget, value in both]
     spread = float(np.std(log_ratio, ddof=1))
     lines = []
     for budget, value, centre in zip(budgets, values, _log_ratio(losses[:, :, None], draws.L_inf), strict=True):
@@ -372,13 +380,13 @@ def _no_line(budget: float, status: Status) -> SpeedupLine:
 
 
 def _line(
-    budget: float, value: float, interval: tuple[float, float, float, float] | None, status: Status
+    budget: float, value: float, interval: tuple[float, float, float, float] | Status, status: Status
 ) -> SpeedupLine:
-    """``interval``: low and high end, probability of more than 1, share of draws without a reachable loss."""
+    """``interval``: ends, probability of more than 1, draws without a reachable loss, as a share; or why none."""
     if not np.isfinite(value):
         value, status = np.nan, Status.NOT_REACHED
-    if interval is None:
-        return SpeedupLine(float(budget), float(value), np.nan, np.nan, np.nan, np.nan, status, Status.TOO_FEW_POINTS)
+    if isinstance(interval, Status):
+        return SpeedupLine(float(budget), float(value), np.nan, np.nan, np.nan, np.nan, status, interval)
     low, high, probability, unreached = map(float, interval)
     infinite = bool(np.isinf(low)), bool(np.isinf(high))
     told = Status.NOT_REACHED if any(infinite) else Status.FITTED
@@ -390,7 +398,7 @@ def _multiplier(
 ) -> ComputeMultiplier:
     """Between the laws of the two suites, each fitted to all of its optima."""
     laws = settings.laws(arrays)
-    status = next((law.status for law in laws if law.status not in _MEASURED), None)
+    status = next((law.status for law in laws if law.status not in MEASURED), None)
     if settings.above_any(*(loss for _, loss in arrays.values())):
         status = Status.ASYMPTOTE_ABOVE_LOSS
     lines, curve, skipped = [_no_line(budget, status) for budget in budgets], [], {}
@@ -419,23 +427,22 @@ def _multiplier(
 
 def _law_draws(compute: Floats, loss: Floats, settings: _Settings, rng: np.random.Generator) -> _Draws:
     """Laws of resamples of one suite's optima."""
-    indices, counts = _drawn_counts(len(compute), settings.draws, rng)
-    if settings.L_inf is None:
-        fit = bootstrap_law(compute, loss, compute[:1], indices=indices, n_grid=settings.n_grid)
-        return _Draws(fit.L_inf, fit.A, fit.alpha, fit.draw_status)
-    n_draws = len(counts)
-    log_compute, losses = (np.tile(row, (n_draws, 1)) for row in (np.log(compute), loss))
-    given = np.full(n_draws, settings.L_inf)
+    counts = _drawn_counts(len(compute), settings.draws, rng)
+    log_compute, losses = (np.tile(row, (len(counts), 1)) for row in (np.log(compute), loss))
+    given = np.full(len(counts), np.nan if settings.L_inf is None else settings.L_inf)
     fit = on_all_devices(fit_optimal_laws, CHUNK, log_compute, losses, counts, given)
-    return _Draws(given, np.exp(fit.log_A), fit.alpha, fit.status)
+    # A draw whose asymptote lies on a bound is one like the others.
+    status = np.where(fit.status == Status.BOUND_HIT, Status.FITTED, fit.status)
+    return _Draws(fit.L_inf, fit.log_A, fit.alpha, status)
 
 
 def _multiplier_lines(
     budgets: Floats, laws: tuple[LawFit, ...], draws: Sequence[_Draws], status: Status, settings: _Settings
 ) -> list[SpeedupLine]:
     """``draws``: fitted laws of both suites."""
-    told = all(len(each.alpha) and not one_law(np.stack(each[:3], axis=1)) for each in draws)
-    own = [(law.L_inf, law.A, law.alpha) for law in laws]
+    apart = all(len(each.alpha) and not one_law(np.stack(each[:3], axis=1)) for each in draws)
+    told = settings.told(apart, len(draws[0].alpha))
+    own = [(law.L_inf, law.log_A, law.alpha) for law in laws]
     weights = np.ones(len(draws[0].alpha))
     lines = []
     for budget in budgets:
@@ -443,8 +450,8 @@ def _multiplier_lines(
         with np.errstate(over="ignore"):
             value = compute_multiplier(np.float64(budget), *own)
             drawn = compute_multiplier(np.full(len(weights), budget), *(each[:3] for each in draws))
-        interval = None
-        if told:
+        interval = told
+        if told is Status.FITTED:
             ends = weighted_percentiles(drawn, weights, 100 * settings.shares)
             interval = (*ends, float(np.mean(drawn > 1)), float(np.mean(np.isinf(drawn))))
         lines.append(_line(budget, float(value), interval, status))

@@ -15,6 +15,8 @@ from delphi_jax.fit.law import PERCENTILES
 from delphi_jax.kernels import surface as kernel
 from delphi_jax.kernels.chunks import on_all_devices
 from delphi_jax.kernels.surface import Surface
+from delphi_jax.quantiles import least_draws
+from delphi_jax.resamples import count_indices
 from delphi_jax.results.base import Floats, Interval
 from delphi_jax.results.surface import (
     COEFFICIENTS,
@@ -90,7 +92,7 @@ def fit_surfaces(series: Series, *, objective: SurfaceObjective | None = None) -
     found = {name: SurfaceFit(name, *columns, objective, _enough(*columns)) for name, columns in arrays.items()}
     usable = [name for name, fit in found.items() if fit.status is Status.FITTED]
     if usable:
-        points = [_centered(*arrays[name]) for name in usable]
+        points = [_centered(*_sorted(*arrays[name])) for name in usable]
         best = _lowest(points, objective)
         for i, name in enumerate(usable):
             found[name] = _fit_of(found[name], points[i].center, Surface(*(field[i] for field in best)))
@@ -112,20 +114,24 @@ def bootstrap_surface(
 ) -> SurfaceBootstrap:
     """Bootstrap the loss surface over its runs; arguments as in :func:`fit_surface`.
 
-    A draw resamples the n runs with replacement: ``draws`` of them from NumPy's generator with ``seed``, or from
-    ``indices`` [draws, n]. Each is searched from the best of other draws' optima (the first ones: from the optimum of
-    all runs), with a Huber loss also from the grid of exponents, from both sides along the valley, and, where these
-    descents end apart, from more of the others' optima. ``at`` are the (N, D) at which the loss
-    is forecast. Draws to which no surface can be fitted are skipped and counted. Raises ValueError as
-    :func:`fit_surface`, for no draw, and for indices or places that are out of range.
+    A draw resamples the n runs with replacement: ``draws`` of them from NumPy's generator with ``seed``, which counts
+    the runs by ascending params, tokens and loss, or from ``indices`` [draws, n], which count them as they are given.
+    Each is searched from the best of other draws' optima (the first ones: from the optimum of all runs), with a Huber
+    loss also from the grid of exponents, from both sides along the valley, and, where these descents end apart, from
+    more of the others' optima. ``at`` are the (N, D) at which the loss is forecast. Draws to which no surface can be
+    fitted are skipped and counted; BEYOND_DRAWS where fewer are left than :func:`~delphi_jax.quantiles.least_draws`.
+    Raises ValueError as :func:`fit_surface`, for no draw, and for indices or places that are out of range.
     """
     point = fit_surface(params, tokens, loss, objective=objective, series=series)
     places = np.asarray(at, dtype=np.float64).reshape(-1, 2)
     if not np.all(np.isfinite(places) & (places > 0)):
         raise ValueError(f"{series}: a forecast needs finite positive params and tokens, got {places.tolist()}")
+    columns = _sorted(point.params, point.tokens, point.loss)
     drawn = _drawn(series, len(point.loss), draws, seed, indices)
+    if indices is not None:
+        drawn = (counts[:, _order(point.params, point.tokens, point.loss)] for counts in drawn)
     status, theta, value, gradient = (
-        np.concatenate(fields) for fields in zip(*(_draws(point, counts) for counts in drawn), strict=True)
+        np.concatenate(fields) for fields in zip(*(_draws(point, columns, counts) for counts in drawn), strict=True)
     )
     coefficients = dict(zip(COEFFICIENTS, theta.T, strict=True))
     a, b = coefficients["a"], coefficients["b"]
@@ -133,11 +139,12 @@ def bootstrap_surface(
     losses = surface_losses(*places.T, *theta.T[:, :, None])
     fitted = theta[np.isin(status, SurfaceBootstrap.FITS)]
     apart = len(fitted) > 0 and not np.array_equal(fitted, np.broadcast_to(fitted[0], fitted.shape), equal_nan=True)
-    if not apart:
+    enough = len(fitted) >= least_draws((percentiles[2] - percentiles[0]) / 100)
+    if not (apart and enough):
         quantities, losses = {name: values[:0] for name, values in quantities.items()}, losses[:0]
     return SurfaceBootstrap(
         point=point,
-        status=Status.FITTED if apart else Status.TOO_FEW_POINTS if len(fitted) else Status(int(status[0])),
+        status=_told(apart, enough) if len(fitted) else Status(int(status[0])),
         draw_status=status,
         **coefficients,
         value=value,
@@ -151,20 +158,42 @@ def bootstrap_surface(
     )
 
 
+def _told(apart: bool, enough: bool) -> Status:
+    """Whether fitted draws tell an interval."""
+    if not enough:
+        return Status.BEYOND_DRAWS
+    return Status.FITTED if apart else Status.TOO_FEW_POINTS
+
+
+def _order(params: Floats, tokens: Floats, loss: Floats) -> NDArray[np.int64]:
+    """[n] places by ascending params, tokens and loss: draws are of places, so a table's order is none of theirs."""
+    return np.lexsort((loss, tokens, params))
+
+
+def _sorted(params: Floats, tokens: Floats, loss: Floats) -> tuple[Floats, Floats, Floats]:
+    order = _order(params, tokens, loss)
+    return params[order], tokens[order], loss[order]
+
+
 def _interval(values: Floats, percentiles: tuple[float, float, float]) -> Interval:
     """Of those of ``values`` [R] that exist."""
     values = values[~np.isnan(values)]
     return Interval(*map(float, np.percentile(values, percentiles))) if len(values) else Interval(*[np.nan] * 3)
 
 
-def _draws(point: SurfaceFit, counts: Floats) -> tuple[NDArray[np.int64], Floats, Floats, Floats]:
-    """Status [R], coefficients [R, 5], objective and gradient of ``counts`` [R, n]; NaN where a draw was not fitted."""
+def _draws(
+    point: SurfaceFit, columns: tuple[Floats, Floats, Floats], counts: Floats
+) -> tuple[NDArray[np.int64], Floats, Floats, Floats]:
+    """Status [R], coefficients [R, 5], objective and gradient of ``counts`` [R, n]; NaN where a draw was not fitted.
+
+    ``columns``: params, tokens and loss that are counted.
+    """
     status = np.full(len(counts), point.status)
     theta, value, gradient = np.full((len(counts), 5), np.nan), *np.full((2, len(counts)), np.nan)
     if point.fitted:
-        points = _centered(point.params, point.tokens, point.loss)
+        points = _centered(*columns)
         fits = _resampled(points, counts, _scaled(point, points.center), point.objective)
-        status = _enough_drawn(point.params, point.tokens, point.loss, counts)
+        status = _enough_drawn(*columns, counts)
         status = np.where(status == Status.FITTED, fits.status, status)
         fitted = np.isin(status, SurfaceBootstrap.FITS)
         theta[fitted] = _plain(fits.theta[fitted], points.center)
@@ -339,8 +368,7 @@ def _n_distinct(values: Floats, present: Floats) -> NDArray[np.int64]:
 
 def _counts(n: int, indices: NDArray[np.int64]) -> Floats:
     """[R, n] how often each run stands in ``indices`` [R, n]."""
-    places = indices + np.arange(len(indices))[:, None] * n
-    return np.bincount(places.ravel(), minlength=len(indices) * n).reshape(-1, n).astype(np.float64)
+    return count_indices(indices, n).astype(np.float64)
 
 
 def _drawn(series: str, n: int, draws: int, seed: int, indices: ArrayLike | None) -> Iterator[Floats]:

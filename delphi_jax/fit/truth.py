@@ -29,6 +29,8 @@ _REACH = np.log(100.0)
 _PLACES = 1001
 _ROUNDS = 3
 """Each round searches between the neighbours of the best place: the last ones are 1e-7 apart."""
+_STUDIES_STREAM = 3
+"""Stream of random numbers beside those of :mod:`~delphi_jax.fit.draws`."""
 
 
 @dataclass(frozen=True)
@@ -217,9 +219,10 @@ class StudySimulator:
 
     def _errors(self, study: int, n_runs: int, n_targets: int) -> Floats:
         """Noise of every run of a study and of its new buckets, in units."""
-        # A key of two parts: no seed of the intervals' draws gives these numbers. What belongs to the targets comes
-        # last, so that the rest does not depend on them.
-        generator = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(study,)))
+        # A key of two parts: those of the intervals' draws have one or none, so that no seed gives these numbers. What
+        # belongs to the targets comes last, so that the rest does not depend on them.
+        key = _STUDIES_STREAM, study
+        generator = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=key))
         sizes = (n_runs, len(self._truth.buckets), self._mean.size - n_runs, n_targets)
         runs, buckets, new_runs, new_buckets = (generator.standard_normal(size) for size in sizes)
         each, shared = np.concatenate([runs, new_runs]), np.concatenate([buckets, new_buckets])

@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 
-from delphi_jax.batch import pad
-from delphi_jax.fit.law import Series, checked_series, fit_laws
-from delphi_jax.formulas import law_loss, residual_percent
-from delphi_jax.kernels.chunks import on_all_devices
-from delphi_jax.kernels.optimum import CHUNK, fit_optimal_laws
-from delphi_jax.results import Floats
+from delphi_jax.fit.law import LAW_GRID, Series, checked_series, fit_laws
+from delphi_jax.formulas import residual_percent
+from delphi_jax.results import Floats, LawFit
 from delphi_jax.results.validation import HELD_OUT, OPTIMUM, Prediction, Refit, ValidationFit
 from delphi_jax.status import Status
 
 __all__ = ["leave_future_out"]
 
-_LAW_GRID = 400
-
 _LEAST = {"free": 3, "pinned": 2}
 """Budgets that support a law: as many as it has parameters."""
 
 Arrays = Mapping[str, tuple[Floats, Floats]]
-
-
-class _Law(NamedTuple):
-    status: Status
-    L_inf: float
-    A: float
-    alpha: float
-    score: float
 
 
 def leave_future_out(
@@ -41,7 +28,7 @@ def leave_future_out(
     *,
     L_inf: float | Mapping[str, float] | None = None,
     method: Literal["grid", "optimum"] = "grid",
-    n_grid: int = _LAW_GRID,
+    n_grid: int = LAW_GRID,
 ) -> ValidationFit:
     """Refit the law to the first i budgets of every suite, for every i that supports it, and predict all later ones.
 
@@ -73,17 +60,18 @@ def leave_future_out(
         "free": _refits(arrays, "free", None, method, n_grid),
         "pinned": _refits({name: arrays[name] for name in pinned}, "pinned", pinned, method, n_grid),
     }
-    refits = [refit for name in arrays for kind in fits for refit in fits[kind].get(name, ())]
+    found = [each for name in arrays for kind in fits for each in fits[kind].get(name, ())]
+    refits = [refit for refit, _ in found]
     others = Counter(refit.status for refit in refits if refit.status is not Status.FITTED)
     return ValidationFit(
         status=others.most_common(1)[0][0] if others else Status.FITTED if refits else Status.NO_DATA,
         refits=tuple(refits),
         predictions=tuple(
             prediction
-            for place, refit in enumerate(refits)
+            for place, (refit, law) in enumerate(found)
             for kind, known in ((OPTIMUM, arrays), (HELD_OUT, later))
             if refit.suite in known
-            for prediction in _predictions(place, refit, kind, *known[refit.suite])
+            for prediction in _predictions(place, refit, law, kind, *known[refit.suite])
         ),
         pinned=pinned,
         method=method,
@@ -106,8 +94,8 @@ def _ordered(name: str, compute: object, loss: object) -> tuple[Floats, Floats]:
 
 def _refits(
     arrays: Arrays, asymptote: str, pinned: Mapping[str, float] | None, method: str, n_grid: int
-) -> dict[str, list[Refit]]:
-    """By suite, for its first few budgets; where all of them are too few, one refit that says so."""
+) -> dict[str, list[tuple[Refit, LawFit]]]:
+    """By suite, with their laws, for its first few budgets; where all of them are too few, one refit that says so."""
     parts: list[tuple[Floats, Floats]] = []
     places: list[tuple[str, int, float]] = []
     for name, (compute, loss) in arrays.items():
@@ -117,43 +105,28 @@ def _refits(
             known = compute <= last
             places.append((name, count, last))
             parts.append((compute[known], loss[known]))
-    if pinned is not None:
-        laws = _optimal_laws(parts, np.array([pinned[name] for name, _, _ in places]))
-    elif method == "optimum":
-        laws = _optimal_laws(parts, np.full(len(parts), np.nan))
+    known = {str(place): part for place, part in enumerate(parts)}
+    if pinned is None:
+        by_grid = method == "grid"
+        laws = fit_laws(known, method=method, n_grid=n_grid if by_grid else None)
     else:
-        laws = _grid_laws(parts, n_grid)
-    found: dict[str, list[Refit]] = {name: [] for name in arrays}
-    for (name, count, last), law in zip(places, laws, strict=True):
+        given = {str(place): pinned[name] for place, (name, _, _) in enumerate(places)}
+        laws = fit_laws(known, L_inf=given, method="optimum")
+    found: dict[str, list[tuple[Refit, LawFit]]] = {name: [] for name in arrays}
+    for (name, count, last), law in zip(places, laws.values(), strict=True):
         enough = count >= _LEAST[asymptote]
         status = law.status if enough else Status.TOO_FEW_POINTS
-        numbers = law[1:] if status.usable else ()
-        found[name].append(Refit(name, asymptote, count, last, status, *numbers))
+        numbers = (law.L_inf, law.A, law.alpha, law.score) if status.usable else ()
+        found[name].append((Refit(name, asymptote, count, last, status, *numbers), law))
     return found
 
 
-def _grid_laws(parts: Sequence[tuple[Floats, Floats]], n_grid: int) -> list[_Law]:
-    laws = fit_laws({str(place): part for place, part in enumerate(parts)}, n_grid=n_grid)
-    return [_Law(law.status, law.L_inf, law.A, law.alpha, law.score) for law in laws.values()]
-
-
-def _optimal_laws(parts: Sequence[tuple[Floats, Floats]], pinned: Floats) -> list[_Law]:
-    """``pinned``: one asymptote a part, NaN where it is free."""
-    if not parts:
-        return []
-    log_compute, mask = pad([np.log(compute) for compute, _ in parts])
-    losses, _ = pad([loss for _, loss in parts])
-    laws = on_all_devices(fit_optimal_laws, CHUNK, log_compute, losses, mask.astype(np.float64), pinned)
-    numbers = np.stack([laws.L_inf, np.exp(laws.log_A), laws.alpha, laws.score], axis=1)
-    return [_Law(Status(status), *row) for status, row in zip(laws.status.tolist(), numbers.tolist(), strict=True)]
-
-
-def _predictions(place: int, refit: Refit, kind: str, compute: Floats, loss: Floats) -> list[Prediction]:
+def _predictions(place: int, refit: Refit, law: LawFit, kind: str, compute: Floats, loss: Floats) -> list[Prediction]:
     later = compute > refit.last_budget
     if not refit.status.usable or not later.any():
         return []
     compute, loss = compute[later], loss[later]
     distance = np.log10(compute) - np.log10(refit.last_budget)
-    predicted = law_loss(compute, refit.L_inf, refit.A, refit.alpha)
+    predicted = law.loss_at(compute)
     columns = np.stack([compute, distance, predicted, loss, residual_percent(loss, predicted)], axis=1)
     return [Prediction(place, kind, *row) for row in columns.tolist()]

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from delphi_jax.kernels.power_law import ROUNDING
 from delphi_jax.kernels.precision import OLD_EMITTERS, jit64
 from delphi_jax.status import Status
 
@@ -32,9 +33,6 @@ _SIZES_ELSEWHERE = (1 << 18, 1 << 15)
 
 _SPREAD = 1e-8
 """Spread of log C, as a share of its mean square, that gives the tables' lines a slope."""
-
-_ROUNDING = 1e-13
-"""Share of the numbers that an exponent is the difference of, below which it is rounding: the loss does not fall."""
 
 
 class BootstrapDraws(NamedTuple):
@@ -184,11 +182,13 @@ def _fit_chunk(
     residual = residual - mean_residual
     slope = _total(counts_dx * residual) * over_sxx
     score = _total(counts * (residual - slope * dx) ** 2) * over_n
-    rounding = _ROUNDING * (jnp.abs(alpha) + jnp.abs(slope))
+    # Of both parts of the exponent, and of logarithms of order one.
+    rounding = ROUNDING * (jnp.abs(alpha) + jnp.abs(slope) + jnp.sqrt(n * over_sxx))
     alpha = alpha - slope
-    fits = (sxx > 0) & (alpha > rounding) & jnp.isfinite(alpha)
-    status = jnp.where(between > 0, jnp.where(fits, Status.FITTED, Status.NO_GRID_VALUE_FITS), Status.TOO_FEW_POINTS)
     A = jnp.exp(log_A + mean_residual - slope * mean_x)
+    # Without an A that can be written down there is no forecast: the draw is skipped, and counted.
+    fits = (sxx > 0) & (alpha > rounding) & jnp.isfinite(alpha) & jnp.isfinite(A)
+    status = jnp.where(between > 0, jnp.where(fits, Status.FITTED, Status.NO_GRID_VALUE_FITS), Status.TOO_FEW_POINTS)
     return BootstrapDraws(L_inf, A, alpha, jnp.where(fits, score, jnp.inf), status)
 
 

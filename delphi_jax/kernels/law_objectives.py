@@ -2,7 +2,8 @@
 
 The loss function is the square r^2 or Huber's (1964), r^2/2 up to a residual of delta and delta*(|r| - delta/2) beyond;
 the residual is log(L - L_inf) - log(A*C**-alpha) or L - L_inf - A*C**-alpha; the score of a series is the weighted
-mean, that of series which share an asymptote the sum of theirs. Once one parameter is fixed the rest is a line,
+mean. That of series which share an asymptote is the weighted mean over all their points, times their number: where they
+are equally long, the sum of theirs. Once one parameter is fixed the rest is a line,
 log(L - L_inf) against log C or L against C**-alpha, and its objective is convex: what is left is a search in
 u = log(min L - L_inf), or in log alpha (variable projection, Golub & Pereyra 1973). Only the loss itself with a shared
 asymptote takes a search in L_inf around the searches in log alpha.
@@ -25,6 +26,7 @@ import numpy as np
 
 from delphi_jax.kernels.chunks import in_chunks
 from delphi_jax.kernels.optimum import OptimalLaw
+from delphi_jax.kernels.power_law import ROUNDING
 from delphi_jax.kernels.precision import OLD_EMITTERS, jit64
 from delphi_jax.kernels.search import Minima, search
 from delphi_jax.status import Status
@@ -74,8 +76,6 @@ _ROUNDED = 1e-14
 """Relative length of the last step of a line's slope."""
 _AT_ZERO = 1e-12
 """Asymptotes below this share of the smallest loss are zero but for rounding."""
-_ROUNDING = 1e-13
-"""Share of the numbers that a fall comes from, below which it is rounding: the loss does not fall."""
 
 
 class Criterion(NamedTuple):
@@ -197,6 +197,8 @@ class Points(NamedTuple):
     loss: jax.Array
     share: jax.Array
     """Weight, summing to 1 in a series."""
+    part: jax.Array
+    """[1, S, L] weight of a series over the mean one of the group's; 1 where there is none."""
     after: jax.Array
     """log C above the smallest one of the series."""
     slant: jax.Array
@@ -229,8 +231,8 @@ def _profile(points: Points, line: Line, z: jax.Array, move: jax.Array, criterio
     part = jnp.sum(share * z * move, axis=0) / jnp.where(power > 0, power, 1.0)
     move = move - jnp.where(line.slope > 0, part, 0.0) * z
     scores = jnp.sum(share * criterion.value(line.residual), axis=0)
-    slope = jnp.sum(share * criterion.slope(line.residual) * move, axis=(0, 1))
-    return Place(jnp.sum(scores, axis=0), slope, jnp.zeros_like(slope), line, scores)
+    slope = jnp.sum(points.part * share * criterion.slope(line.residual) * move, axis=(0, 1))
+    return Place(jnp.sum(points.part[0] * scores, axis=0), slope, jnp.zeros_like(slope), line, scores)
 
 
 def at_gap(u: jax.Array, points: Points, criterion: Criterion) -> Place:
@@ -276,7 +278,8 @@ def _search_alpha(
 def _alone(points: Points, L_inf: jax.Array) -> Points:
     """Every series of ``points`` as a lane of its own, S = 1, its asymptote held at that of its group, [L]."""
     held = jnp.broadcast_to(L_inf, (1, *points.loss.shape[1:]))
-    return jax.tree.map(lambda leaf: leaf.reshape(len(leaf), 1, -1), points._replace(low=held, high=held))
+    own = points._replace(low=held, high=held, part=jnp.ones_like(held))
+    return jax.tree.map(lambda leaf: leaf.reshape(len(leaf), 1, -1), own)
 
 
 class _Exponents(NamedTuple):
@@ -304,13 +307,15 @@ def _exponents(L_inf: jax.Array, points: Points, criterion: Criterion) -> _Expon
     height = jnp.where(found.place > low, place.line.slope[0], 0.0)
     numbers = (jnp.exp(found.place), place.score, pull, jnp.log(height), found.place >= high, found.converged)
     alpha, scores, pull, *rest = (field.reshape(-1, len(L_inf)) for field in numbers)
-    return _Exponents(alpha, scores, -jnp.sum(pull, axis=0), *rest)
+    return _Exponents(alpha, scores, -jnp.sum(points.part[0] * pull, axis=0), *rest)
 
 
 def _at_asymptote(L_inf: jax.Array, points: Points, criterion: Criterion) -> Place:
     """Residuals of the loss with L_inf [L], every series with its own best exponent."""
     each = _exponents(L_inf, points, criterion)
-    return Place(jnp.sum(each.scores, axis=0), each.slope, jnp.zeros_like(each.slope), None, each.scores)
+    return Place(
+        jnp.sum(points.part[0] * each.scores, axis=0), each.slope, jnp.zeros_like(each.slope), None, each.scores
+    )
 
 
 class Groups(NamedTuple):
@@ -462,6 +467,8 @@ def make_groups(log_compute: jax.Array, loss: jax.Array, weight: jax.Array, pinn
     weight = jnp.where(present, weight, 0.0)
     total = jnp.sum(weight, axis=0)
     share = weight / jnp.where(total > 0, total, 1.0)
+    mean_total = jnp.sum(total, axis=0) / jnp.maximum(jnp.sum(total > 0, axis=0), 1)
+    part = jnp.where(total > 0, total / jnp.where(mean_total > 0, mean_total, 1.0), 1.0)
     mean = jnp.sum(share * x, axis=0)
     dx = jnp.where(present, x - mean, 0.0)
     deviation = jnp.sqrt(jnp.sum(share * dx**2, axis=0))
@@ -476,6 +483,7 @@ def make_groups(log_compute: jax.Array, loss: jax.Array, weight: jax.Array, pinn
         above=jnp.where(present, loss - smallest, 0.0),
         loss=jnp.where(present, loss, 0.0),
         share=share,
+        part=part[None],
         after=jnp.where(present, x - first, 0.0),
         slant=dx / deviation,
         low=low,
@@ -505,7 +513,7 @@ def solve(groups: Groups, criterion: Criterion, of_loss: bool) -> tuple[OptimalL
         found = _fit_losses(groups, criterion)
     else:
         found = _fit_shared_losses(groups, criterion)
-    falls = jnp.all((found.fall > _ROUNDING) | ~here, axis=0)
+    falls = jnp.all((found.fall > ROUNDING) | ~here, axis=0)
     status = jnp.select(
         [~_enough(points, pinned), pinned >= groups.smallest, ~falls, ~found.converged, found.on_bound],
         [
@@ -517,7 +525,7 @@ def solve(groups: Groups, criterion: Criterion, of_loss: bool) -> tuple[OptimalL
         ],
         Status.FITTED,
     )
-    total = jnp.sum(found.scores, axis=0)
+    total = jnp.sum(points.part[0] * found.scores, axis=0)
     gradient = jnp.where(jnp.isnan(pinned), found.slope / jnp.where(total > 0, total, 1.0), jnp.nan)
     usable = ((status == Status.FITTED) | (status == Status.BOUND_HIT)) & here
     numbers = (found.L_inf, found.log_A, found.alpha, found.scores, gradient)
@@ -557,7 +565,8 @@ def fit_objective_laws(
 ) -> OptimalLaw:
     """Fit B groups of S series, one asymptote each, free where ``pinned`` [B] is NaN and else that value.
 
-    ``log_compute`` = log C, ``loss`` and ``weight``: [B, S, P]; a series without weight takes no part. ``huber``:
+    ``log_compute`` = log C, ``loss`` and ``weight``: [B, S, P]; a series without weight takes no part, and the others
+    count by their weights. ``huber``:
     Huber's function with ``delta`` instead of the square; ``of_loss``: residuals of the loss instead of logarithms. A
     pinned group has one series. Fields are [B, S]; scores are each series' own. L_inf is at least 0, and below every
     loss where the residual is a logarithm. Statuses are those of

@@ -201,14 +201,14 @@ def _extremes(
         y, z = -jnp.log(pull), -points.slant
         low, high, floor = (jnp.full_like(evaluated.scores, end) for end in (-jnp.inf, jnp.inf, -jnp.inf))
         floor = own(floor)
-    slope = lanes(ends.slope)
+    slope, room = lanes(ends.slope), lanes(limit) - evaluated.score
     problem = _Problem(
         y=own(y),
         z=own(z),
         share=own(points.share),
         best=jax.tree.map(own, evaluated.line),
         least=own(evaluated.scores),
-        room=lanes(limit) - evaluated.score,
+        room=room / own(points.part[0]),
         sign=lanes(ends.sign),
         slope=slope,
         anchor=anchor,
@@ -224,7 +224,7 @@ def _extremes(
         deviation = own(jnp.tile(groups.deviation, (1, n)))
         value = jnp.where(slope, held / deviation, lanes(groups.smallest) - jnp.exp(at) + jnp.exp(at + held))
         bare = jnp.zeros_like(slope)
-    value = jnp.where(problem.room >= -SLACK * lanes(limit), problem.sign * value, -jnp.inf)
+    value = jnp.where(room >= -SLACK * lanes(limit), problem.sign * value, -jnp.inf)
     return _Extremes(*(field.reshape(places.shape) for field in (value, flat, bare)))
 
 
@@ -247,15 +247,20 @@ def _ends(groups: Groups, log_targets: jax.Array, of_loss: bool) -> _Ends:
     return _Ends(sign, series, jnp.asarray(~forecast), jnp.where(forecast, -slant, 0.0))
 
 
-def _limit(found: Found, weight: jax.Array, F: jax.Array, n_params: jax.Array, criterion: Criterion) -> jax.Array:
+def _limit(
+    found: Found, points: Points, weight: jax.Array, F: jax.Array, n_params: jax.Array, criterion: Criterion
+) -> jax.Array:
     """The highest score [B] within the interval, NaN where the residuals cannot tell it; ``weight`` [P, S, B]."""
     residual = found.line.residual
-    share = weight / jnp.maximum(jnp.sum(weight, axis=0), 1e-300)
-    square = jnp.sum(share * criterion.slope(residual) ** 2, axis=(0, 1))
+    square = jnp.sum(points.part * points.share * criterion.slope(residual) ** 2, axis=(0, 1))
     bend = criterion.curvature(jnp.zeros(()))
     near = jnp.sum(weight * criterion.curvature(residual), axis=(0, 1)) / bend - n_params
     told = near >= jnp.maximum(LEAST_WITHIN_DELTA * (jnp.sum(weight, axis=(0, 1)) - n_params), 1)
-    return jnp.sum(found.scores, axis=0) + square * F / (2 * bend * jnp.where(told, near, jnp.nan)) + _ROUNDING
+    return (
+        jnp.sum(points.part[0] * found.scores, axis=0)
+        + square * F / (2 * bend * jnp.where(told, near, jnp.nan))
+        + _ROUNDING
+    )
 
 
 def _profile(
@@ -272,7 +277,7 @@ def _profile(
     groups = make_groups(log_compute, loss, weight, pinned)
     law, found = solve(groups, criterion, of_loss)
     weight = jnp.moveaxis(jnp.where(weight > 0, weight, 0.0), (0, 1, 2), (2, 1, 0))
-    limit = _limit(found, weight, F, n_params, criterion)
+    limit = _limit(found, groups.points, weight, F, n_params, criterion)
 
     def score(places: jax.Array) -> jax.Array:
         return _evaluate(places, groups.points, criterion, of_loss).score

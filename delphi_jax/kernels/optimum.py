@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from delphi_jax.kernels.chunks import in_chunks
+from delphi_jax.kernels.power_law import ROUNDING
 from delphi_jax.kernels.precision import OLD_EMITTERS, jit64
 from delphi_jax.kernels.search import search
 from delphi_jax.status import Status
@@ -51,8 +52,6 @@ _AT_ZERO = 1e-12
 """Asymptotes below this share of the smallest loss are zero but for rounding."""
 _EXACT = 1e-26
 """Mean squared residual at which the law passes through every point, so that its slope is rounding."""
-_ROUNDING = 1e-13
-"""Share of the logarithms that an exponent comes from, below which it is rounding: the loss does not fall."""
 
 
 class OptimalLaw(NamedTuple):
@@ -192,11 +191,13 @@ def find_optima(log_compute: jax.Array, loss: jax.Array, weight: jax.Array, pinn
     low, high = _least(x, present), -_least(-x, present)
     two, three = high > low, jnp.any(present & (x > low) & (x < high), axis=0)
     alpha = at.fall / jnp.where(deviation > 0, deviation, 1.0)
+    # Logarithms are rounded by their own size, and by that of the losses over what is left of them.
+    size = at.height + jnp.sum(series.share * (smallest + series.above) / (series.above + jnp.exp(u)), axis=0)
     status = jnp.select(
         [
             ~jnp.where(free, three, two),
             ~free & (pinned >= smallest),
-            at.fall <= _ROUNDING * at.height,
+            at.fall <= ROUNDING * size,
             ~best.converged,
             at_zero | (free & (u <= closest)),
         ],

@@ -17,6 +17,7 @@ from delphi_jax.status import Status
 
 __all__ = [
     "CHUNK",
+    "ROUNDING",
     "Line",
     "PowerLaw",
     "fit_free_laws",
@@ -28,6 +29,8 @@ __all__ = [
 
 CHUNK = 64
 """Series computed at once."""
+ROUNDING = 1e-13
+"""Share of the logarithms that an exponent comes from, below which it is rounding: the loss does not fall."""
 
 
 class Line(NamedTuple):
@@ -36,7 +39,8 @@ class Line(NamedTuple):
     log_A: jax.Array
     alpha: jax.Array
     score: jax.Array
-    """Mean squared residual; inf where the line is not a fit (L <= L_inf, alpha not finite or not positive)."""
+    """Mean squared residual; inf where the line is not a fit (L <= L_inf, alpha not finite, or not positive but
+    for rounding)."""
 
 
 class PowerLaw(NamedTuple):
@@ -51,6 +55,8 @@ class PowerLaw(NamedTuple):
     profile: jax.Array
     """Score of every grid value, inf where it does not fit."""
     status: jax.Array
+    log_A: jax.Array
+    """A itself may be too large to be written down."""
 
 
 def log_line(log_compute: jax.Array, loss: jax.Array, weight: jax.Array, L_inf: jax.Array) -> Line:
@@ -64,8 +70,11 @@ def log_line(log_compute: jax.Array, loss: jax.Array, weight: jax.Array, L_inf: 
     dx, dy = log_compute - mean_x, y - mean_y
     sxx = jnp.sum(weight * dx**2)
     alpha = -jnp.sum(weight * dx * dy) / jnp.where(sxx > 0, sxx, 1.0)
+    # Rounding of the logarithms' mean, and of the losses over what is left of them.
+    size = jnp.abs(mean_y) + jnp.sum(weight * loss / gap) / n
+    falls = alpha * jnp.sqrt(sxx / n) > ROUNDING * size
     score = jnp.sum(weight * (dy + alpha * dx) ** 2) / n
-    fits = ~below & (sxx > 0) & jnp.isfinite(alpha) & (alpha > 0)
+    fits = ~below & (sxx > 0) & jnp.isfinite(alpha) & (alpha > 0) & falls
     return Line(mean_y + alpha * mean_x, alpha, jnp.where(fits, score, jnp.inf))
 
 
@@ -120,6 +129,7 @@ def _fit_free(log_compute: jax.Array, loss: jax.Array, mask: jax.Array, grid: ja
             _on_edge(best, grid),
             _distinct_triple(log_compute, mask),
         ),
+        log_A=line.log_A,
     )
 
 
@@ -156,6 +166,7 @@ def fit_shared_law(log_compute: jax.Array, loss: jax.Array, mask: jax.Array, gri
         index=jnp.full(n_series, best),
         profile=jnp.tile(summed, (n_series, 1)),
         status=jnp.full(n_series, _status(enough, summed[best], _on_edge(best, grid), determined)),
+        log_A=lines.log_A[:, best],
     )
 
 
@@ -172,4 +183,5 @@ def fit_pinned_laws(log_compute: jax.Array, loss: jax.Array, mask: jax.Array, L_
         index=jnp.full(L_inf.shape, -1),
         profile=jnp.empty((*L_inf.shape, 0)),
         status=_status(jax.vmap(_distinct_pair)(log_compute, mask), lines.score, False, True),
+        log_A=lines.log_A,
     )

@@ -21,9 +21,6 @@ __all__ = ["SharedDraws", "fit_shared_draws"]
 CHUNK = 64
 """Draws computed at once."""
 
-_ROUNDING = 1e-13
-"""Exponent below which it is rounding: the loss does not fall."""
-
 
 class SharedDraws(NamedTuple):
     """Pairs of laws with one asymptote and one exponent; fields [R]. Where not FITTED they mean nothing."""
@@ -50,8 +47,7 @@ def _fit_shared(log_compute: jax.Array, loss: jax.Array, grid: jax.Array, counts
     first, second = jnp.where(drawn, loss - L_inf, 1.0)
     log_ratio = jnp.sum(counts * jnp.log(second / first)) / jnp.maximum(jnp.sum(counts), 1.0)
     enough = jnp.sum(drawn) >= (2 if len(candidates) == 1 else 3)
-    fits = jnp.isfinite(scores[best]) & (alpha > _ROUNDING)
-    status = jnp.where(fits, Status.FITTED, Status.NO_GRID_VALUE_FITS)
+    status = jnp.where(jnp.isfinite(scores[best]), Status.FITTED, Status.NO_GRID_VALUE_FITS)
     return SharedDraws(L_inf, best, alpha, log_ratio, jnp.where(enough, status, Status.TOO_FEW_POINTS))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from delphi_jax.labels import SURFACE
+from delphi_jax.quantiles import least_draws
 from delphi_jax.results.base import Floats, Interval, Result
 from delphi_jax.results.isoflop import ParabolaFit
 from delphi_jax.results.law import LawFit
@@ -42,6 +43,9 @@ _SOURCE = "Czech et al. 2026, arXiv 2603.22339"
 """Who studied how asymmetry, off-centre sampling and wide grids bias parabolas."""
 _EVEN = 0.02
 """Share by which C/(N*D) may differ, and N*D may miss its budget, before a reader is told."""
+_SCATTERED = 2
+"""Scatter about a line, over that of resampled runs, above which a reader is told: by chance one line in twenty of
+three buckets has it, fewer of more."""
 _MANY = 0.1
 """Share of skipped draws, or of draws without an optimum, above which a reader is told."""
 _SMALL_BIAS = 5.0
@@ -98,6 +102,9 @@ class AllocationLine:
     """Draws that ended with each status; those that are neither FITTED nor BOUND_HIT were skipped."""
     loss_draws: int
     """Draws that forecast the loss."""
+    scatter: float = np.nan
+    """Standard deviation of the optima's log tokens about the line, over that of resampled runs alone; of a surface
+    there is none."""
 
     @property
     def fitted(self) -> bool:
@@ -333,8 +340,8 @@ class SuiteAllocation(Result):
             *_bucket_notices(self),
             *_bias_notices(self),
             *_flops_notices(self),
-            *self.surface.point.notices(),
-            *(self.surface.notices() if self.surface.point.fitted else []),
+            # Its bootstrap says for itself how the surface was fitted.
+            *(self.surface if self.surface.point.fitted else self.surface.point).notices(),
         ]
 
 
@@ -370,7 +377,8 @@ def _line_notices(fit: SuiteAllocation) -> list[str]:
     for line in fit.lines:
         name = f"allocation of {fit.suite} by {line.approach}"
         # The surface says for itself how it was fitted.
-        if line.status is not Status.FITTED and line.status is not fit.surface.point.status:
+        by_itself = line.approach == SURFACE and line.status is fit.surface.point.status
+        if line.status is not Status.FITTED and not by_itself:
             sentences.append(f"{name}: {line.status.label}; {line.status.remedy}")
         elif line.fitted and line.loss_status is not line.status:
             sentences.append(f"{name}, loss: {line.loss_status.label}; {line.loss_status.remedy}")
@@ -379,6 +387,24 @@ def _line_notices(fit: SuiteAllocation) -> list[str]:
                 f"{name}: {100 * (1 - line.used / line.draws):.3g} % of the draws were skipped; an interval of the "
                 "rest may be too narrow"
             )
+        if line.fitted and line.used < (least := least_draws(fit.level)):
+            sentences.append(
+                f"{name} has no interval: {line.used} of {line.draws} draws were fitted, at level {fit.level:g} it "
+                f"takes {least}"
+            )
+        if line.scatter > _SCATTERED:
+            sentences.append(
+                f"{name}: the optimal tokens scatter about their line {line.scatter:.2g} times as much as those of "
+                "resampled runs, and buckets are not resampled: its intervals are likely too narrow"
+            )
+    few = ", ".join(
+        scientific(bucket.parabola.bucket) for bucket in fit.buckets if bucket.parabola_used and bucket.distinct == 3
+    )
+    if few:
+        sentences.append(
+            f"{fit.suite} has only three token counts at {few} FLOPs: the parabola passes through them, so that "
+            "resampling them tells no error of it: intervals by parabola are likely too narrow"
+        )
     return sentences
 
 
@@ -424,7 +450,7 @@ def _wide(fit: SuiteAllocation) -> str:
     flat = "at the bottom" if fit.quartic.sign > 0 else "at the ends"
     return (
         f"wide grid: the valleys are flatter {flat} than a parabola ({_evidence(fit, fit.quartic, WIDE)}); its "
-        "curvature, and off centre its optimum, depend on how wide the tokens are ({_SOURCE})"
+        f"curvature, and off centre its optimum, depend on how wide the tokens are ({_SOURCE})"
     )
 
 

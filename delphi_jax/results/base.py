@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delphi_jax.definition import Definition
-from delphi_jax.status import Status
+from delphi_jax.status import Bound, Status
 from delphi_jax.tasks import Task
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ MOST_SKIPPED = 0.1
 
 
 def plain(value: Any) -> Any:
-    """``value`` as JSON holds it: arrays as lists, statuses as words, non-finite numbers as null."""
-    if isinstance(value, Status):
+    """``value`` as JSON holds it: arrays as lists, statuses and bounds as words, non-finite numbers as null."""
+    if isinstance(value, (Status, Bound)):
         return value.label
     if isinstance(value, np.ndarray):
         return [plain(item) for item in value.tolist()]

@@ -292,6 +292,11 @@ class DownstreamInterval(Result):
                 f"{what}: the curves of {100 * self.bound_share:.3g} % of the draws lie on a bound "
                 f"({_counted(self.on_bound)}); treat its ends as limits"
             )
+        if self.clamped > MOST_SKIPPED * max(self.used, 1):
+            sentences.append(
+                f"{what}: in {100 * self.clamped / self.used:.3g} % of the draws the asymptote is the smallest value "
+                "seen, as the curve saturates beyond it: treat an end as the limit that this sets"
+            )
         return sentences
 
     def _remedy(self) -> str:

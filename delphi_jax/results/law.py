@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from delphi_jax.formulas import law_loss
+from delphi_jax.formulas import law_loss_at_log
 from delphi_jax.results.base import MOST_SKIPPED, Floats, Interval, Result
 from delphi_jax.status import Status
 
@@ -100,6 +100,12 @@ class LawFit(Result):
     objective: Objective = Objective()
     metric: str = ""
     """Name of the fitted metric, where it was given."""
+    log_A: float = np.nan
+    """Finite where A is too large to be written down: what forecasts are made from. That of A where not given."""
+
+    def __post_init__(self) -> None:
+        if np.isnan(self.log_A) and self.A > 0:
+            object.__setattr__(self, "log_A", float(np.log(self.A)))
 
     @property
     def fitted(self) -> bool:
@@ -107,7 +113,7 @@ class LawFit(Result):
 
     def loss_at(self, compute: Any) -> Floats:
         """The law at ``compute`` FLOPs, any shape; NaN where the law was not fitted (see ``status``)."""
-        return law_loss(np.asarray(compute, dtype=np.float64), self.L_inf, self.A, self.alpha)
+        return law_loss_at_log(np.log(np.asarray(compute, dtype=np.float64)), self.L_inf, self.log_A, self.alpha)
 
     def rows(self) -> list[dict[str, Any]]:
         by_grid = self.method == "grid"

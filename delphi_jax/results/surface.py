@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from delphi_jax.formulas import surface_loss
 from delphi_jax.results.base import MOST_SKIPPED, Floats, Interval, Result
-from delphi_jax.status import Status
+from delphi_jax.status import MEASURED, Status
 
 __all__ = ["COEFFICIENTS", "SurfaceBootstrap", "SurfaceFit", "SurfaceObjective", "SurfaceStudy", "surface_losses"]
 
@@ -132,10 +132,10 @@ class SurfaceBootstrap(Result):
 
     Draws that ended on a bound are fits like the others: leaving them out would narrow the intervals. All others that
     are not FITTED are skipped, their numbers NaN. Where all fitted draws are one and the same there is no interval: the
-    status is TOO_FEW_POINTS.
+    status is TOO_FEW_POINTS; BEYOND_DRAWS where they are too few for the percentiles.
     """
 
-    FITS: ClassVar[tuple[Status, ...]] = (Status.FITTED, Status.BOUND_HIT)
+    FITS: ClassVar[tuple[Status, ...]] = MEASURED
     """Statuses of the draws that intervals are made of."""
 
     point: SurfaceFit
@@ -207,8 +207,9 @@ class SurfaceBootstrap(Result):
         """What a reader should know beside the numbers, a sentence each; the estimate's own among them."""
         name, sentences = f"bootstrap of the surface of {self.point.series}", self.point.notices()
         if self.status is not Status.FITTED and self.status is not self.point.status:
+            same = self.used.any() and self.status is Status.TOO_FEW_POINTS
             remedy = "all fitted draws are one, which tells no interval: add runs, or draws"
-            sentences.append(f"{name}: {self.status.label}; {remedy if self.used.any() else self.status.remedy}")
+            sentences.append(f"{name}: {self.status.label}; {remedy if same else self.status.remedy}")
         if self.used.any() and self.skipped_probability > MOST_SKIPPED:
             sentences.append(
                 f"{name}: {100 * self.skipped_probability:.3g} % of the draws were skipped: no surface can be fitted "
