@@ -9,6 +9,13 @@ from .draw import study_figures as study_figures
 from .export import document_json as document_json
 from .export import to_plotly as to_plotly
 from .export import write_figures as write_figures
+from .fetch.columns import ColumnMap as ColumnMap
+from .fetch.files import check_file as check_file
+from .fetch.files import fetch_file as fetch_file
+from .fetch.hf import check_hf as check_hf
+from .fetch.hf import fetch_hf as fetch_hf
+from .fetch.wandb import check_wandb as check_wandb
+from .fetch.wandb import fetch_wandb as fetch_wandb
 from .fit.allocation import allocate as allocate
 from .fit.coverage import coverage_study as coverage_study
 from .fit.downstream import (
@@ -63,6 +70,13 @@ from .fit.sweep import fit_sweep as fit_sweep
 from .fit.validation import leave_future_out as leave_future_out
 from .io import load_study as load_study
 from .io.definition import read_definition as read_definition
+from .plots.theme import THEMES as THEMES
+from .plots.theme import Theme as Theme
+from .plots.theme import recolor as recolor
+from .plots.theme import theme_from as theme_from
+from .plots.vision import color_conflicts as color_conflicts
+from .report.build import build_report as build_report
+from .report.build import page_bytes as page_bytes
 from .results import (
     BootstrapFit as BootstrapFit,
 )

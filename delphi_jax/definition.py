@@ -18,7 +18,7 @@ from annotated_types import Ge, Gt, Le, Len, Lt
 
 from delphi_jax.checked import Checked, Positive, Text, Unfit, stays
 from delphi_jax.heuristics import SweepDesign
-from delphi_jax.labels import ANSWER_TITLES, FIGURE_TITLES, LADDER_TITLE, MOBILE_FIGURES, budget_name
+from delphi_jax.labels import ANSWER_TITLES, FIGURE_TITLES, LADDER_TITLE, MOBILE_FIGURES, SWEEP_TITLE, budget_name
 from delphi_jax.tasks import Task, task_faults
 from delphi_jax.text import shown
 
@@ -241,6 +241,8 @@ class Definition(Checked):
         for name, rule in self.ladders.items():
             titles[name] = LADDER_TITLE.format(rule.ladder_title or rule.label)
         titles |= {name: FIGURE_TITLES[name] for name in rest}
+        if self.sweep and all(parameter.heuristic is None for parameter in self.sweep.hyper_parameters):
+            titles["hparam-scaling"] = SWEEP_TITLE
         mobile = [name for name in titles if name in self.ladders or name in MOBILE_FIGURES]
         return titles | {f"{name}-mobile": titles[name] for name in mobile}
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delphi_jax.definition import figure_title
+from delphi_jax.definition import Definition, figure_title
 from delphi_jax.labels import FIGURE_FORMATS
 from delphi_jax.plots.drawers import Document
 from delphi_jax.plots.theme import BRAND, Theme, recolor, template
@@ -88,14 +88,17 @@ def to_plotly(document: Document) -> go.Figure:
     return go.Figure(document)
 
 
-def page_html(name: str, document: Document, theme: Theme = BRAND) -> bytes:
-    """A page that shows ``document`` without a network: plotly.js, theme and data are inside."""
+def page_html(name: str, document: Document, theme: Theme = BRAND, definition: Definition | None = None) -> bytes:
+    """A page that shows ``document`` without a network: plotly.js, theme and data are inside.
+
+    ``definition`` is that of the study (Delphi), which names its figures.
+    """
     # In JSON a "<" can only stand within a string: escaped there, no "</script>" can end the element early.
     figure = _themed(name, document, theme) | {"config": PLOT_CONFIG}
     data = document_json(figure).replace(b"<", rb"\u003c")
     mobile = name.endswith("-mobile")
     width, least = (MOBILE_WIDTH, MOBILE_LEAST_WIDTH) if mobile else (PAGE_WIDTH, LEAST_WIDTH)
-    title = html.escape(figure_title(name))
+    title = html.escape(figure_title(name, definition))
     colors = {"background": theme.page, "ink": theme.ink, "accent": theme.accent}
     style = _STYLE.format(**colors, font=theme.font, width=width, least=least)
     head = _HEAD.format(title=title, style=style)
@@ -103,9 +106,15 @@ def page_html(name: str, document: Document, theme: Theme = BRAND) -> bytes:
 
 
 def write_figures(
-    documents: Mapping[str, Document], out: Path, formats: Collection[str], theme: Theme = BRAND
+    documents: Mapping[str, Document],
+    out: Path,
+    formats: Collection[str],
+    theme: Theme = BRAND,
+    definition: Definition | None = None,
 ) -> WriteReport:
     """Write every document as ``out/<name>.<format>`` in the colours of ``theme``, creating ``out`` where needed.
+
+    ``definition`` is that of the study (Delphi), which names its figures.
 
     A file that cannot be written does not stop the others: it is listed in the report with its reason.
     Raises :class:`ValueError` for an unknown format or a name that is no plain figure name, and
@@ -124,7 +133,7 @@ def write_figures(
 
     written: list[Path] = []
     unwritten: list[Unwritten] = []
-    for name, form, content in _render(documents, formats, theme):
+    for name, form, content in _render(documents, formats, theme, definition):
         target = out / f"{name}.{form}"
         try:
             if isinstance(content, Exception):
@@ -138,14 +147,14 @@ def write_figures(
 
 
 def _render(
-    documents: Mapping[str, Document], formats: Collection[str], theme: Theme
+    documents: Mapping[str, Document], formats: Collection[str], theme: Theme, definition: Definition | None
 ) -> Iterator[tuple[str, str, bytes | Exception]]:
     """(figure, format, content or what went wrong) of every file that was asked for."""
     for name, document in documents.items():
         for form, render in (("json", _figure_json), ("html", page_html)):
             if form in formats:
                 try:
-                    yield name, form, render(name, document, theme)
+                    yield name, form, render(name, document, theme, definition)
                 except Exception as error:
                     yield name, form, error
     jobs = [(name, form) for name in documents for form in IMAGE_FORMATS if form in formats]
@@ -154,7 +163,7 @@ def _render(
         yield from ((name, form, content) for (name, form), content in zip(jobs, contents, strict=True))
 
 
-def _figure_json(name: str, document: Document, theme: Theme) -> bytes:
+def _figure_json(name: str, document: Document, theme: Theme, definition: Definition | None) -> bytes:
     return document_json(recolor(document, theme))
 
 

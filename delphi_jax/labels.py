@@ -40,6 +40,7 @@ __all__ = [
     "SIDES",
     "SPLINE",
     "SURFACE",
+    "SWEEP_TITLE",
     "TOKENS",
     "budget_name",
 ]
@@ -149,6 +150,9 @@ MOBILE_FIGURES = ("mmlu-emergence", "hparam-scaling")
 
 LADDER_TITLE = "{}: from IsoFLOP parabolas to held-out runs"
 """Of one suite's ladder figure."""
+
+SWEEP_TITLE = "How the loss depends on each hyper-parameter"
+"""Title of hparam-scaling where the sweep has no recipe to compare with."""
 
 ANSWER_TITLES: dict[str, str] = {
     "allocation": "How compute is best shared between parameters and tokens",

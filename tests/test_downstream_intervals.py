@@ -620,7 +620,7 @@ def test_command_prints_json_with_the_numbers_of_the_library(command: Any, capsy
     study = load_study(DATA)
     expected = intervals(study.evals, study.externals, draws=FEW, seed=2)
     assert said["simulated"] is True
-    assert "in-house comma-mix run, not an external model" in [part["reason"] for part in said["skipped"]]
+    assert "in-house run by its name (comma), not an external model" in [part["reason"] for part in said["skipped"]]
     assert said["missing"] == []
     for printed, view in zip(said["downstream"]["views"], expected.views, strict=True):
         assert printed["budgets"] == view.budgets.tolist()

@@ -79,7 +79,7 @@ def _allocate(args: argparse.Namespace) -> int:
     else:
         _print_tables(found)
         print_reading(args, study, fit, found.notices())
-    return write_answer(args, found)
+    return write_answer(args, found, study.definition)
 
 
 def _run_allocate(args: argparse.Namespace) -> tuple[Study, StudyFit, AllocationFit]:

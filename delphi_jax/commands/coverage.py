@@ -106,7 +106,7 @@ def _coverage(args: argparse.Namespace) -> int:
         print_rows(f"Coverage of {100 * found.level:g} % intervals, {found.series}", found.rows())
         print_list("How", found.settings())
         print_reading(args, study, fit, notices)
-    return write_answer(args, found)
+    return write_answer(args, found, study.definition)
 
 
 def _surface(runs: RunTable, suite: str) -> SurfaceFit:

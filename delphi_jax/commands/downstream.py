@@ -67,7 +67,7 @@ def _downstream(args: argparse.Namespace) -> int:
         print_rows("Draws", found.draw_rows())
         print(_CONTAINS)
         print_reading(args, study, fit, notices)
-    return write_answer(args, found)
+    return write_answer(args, found, study.definition)
 
 
 def _run_downstream(args: argparse.Namespace) -> tuple[Study, DownstreamIntervals]:

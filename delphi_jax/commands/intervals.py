@@ -82,7 +82,7 @@ def _intervals(args: argparse.Namespace) -> int:
             print_rows(f"{100 * suite.level:g} % intervals, {suite.suite}", rows)
         print_list("How", found.settings())
         print_reading(args, study, fit, notices)
-    return write_answer(args, found)
+    return write_answer(args, found, study.definition)
 
 
 def _run_intervals(args: argparse.Namespace) -> tuple[Study, StudyFit, IntervalsFit]:

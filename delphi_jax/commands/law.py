@@ -96,7 +96,7 @@ def _law(args: argparse.Namespace) -> int:
         print_rows("Laws", found.law_rows())
         print_rows("Profile intervals", found.rows())
         print_reading(args, study, fit, notices)
-    return write_answer(args, found)
+    return write_answer(args, found, study.definition)
 
 
 def _given(args: argparse.Namespace, study: Study) -> Asymptote:

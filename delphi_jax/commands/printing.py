@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delphi_jax.commands.options import BAD_INPUT, OK
+from delphi_jax.commands.reading import chosen_theme
 from delphi_jax.status import InputError
 
 if TYPE_CHECKING:
+    from delphi_jax.definition import Definition
     from delphi_jax.draw import Drawing
     from delphi_jax.export import WriteReport
     from delphi_jax.results import Result, StudyFit
@@ -105,9 +107,13 @@ def folders_read(args: argparse.Namespace) -> list[Path]:
 
 
 def print_provenance(folders: Sequence[Path]) -> None:
+    from delphi_jax.fetch.snapshot import PROVENANCE, changed_files
     from delphi_jax.simulate import is_simulated
 
     for folder in dict.fromkeys(folders):
+        if changed := changed_files(folder):
+            files = f"{', '.join(changed)} in {folder}"
+            print(f"Not as fetched: {files}; fetch again, or move {PROVENANCE} away to keep what is there.")
         if is_simulated(folder):
             print(f"Simulated data: no number in {folder} was measured, nothing here says anything of real models.")
 
@@ -123,8 +129,11 @@ def print_writing(drawing: Drawing, report: WriteReport, out: Path, started: flo
     return not failures
 
 
-def write_answer(args: argparse.Namespace, result: Result) -> int:
-    """Draw and write the figures of ``result`` where the options ask for them (``--out``); the exit code."""
+def write_answer(args: argparse.Namespace, result: Result, definition: Definition) -> int:
+    """Draw and write the figures of ``result`` where the options ask for them (``--out``); the exit code.
+
+    ``definition`` is that of the study, which may ask for a theme.
+    """
     if args.out is None:
         if args.format:
             raise InputError("--format is for figures: say with --out DIR where to write them")
@@ -133,8 +142,9 @@ def write_answer(args: argparse.Namespace, result: Result) -> int:
     from delphi_jax.answers import draw_answer
     from delphi_jax.export import write_figures
 
+    theme = chosen_theme(args, definition)
     drawing = draw_answer(result)
-    report = write_figures(drawing.documents, args.out, list(dict.fromkeys(args.format or ["json"])))
+    report = write_figures(drawing.documents, args.out, list(dict.fromkeys(args.format or ["json"])), theme)
     # Standard output holds the one JSON object, where that is asked for.
     whole = print_writing(drawing, report, args.out, started, sys.stderr if args.json else None)
     return OK if whole and report.written else BAD_INPUT

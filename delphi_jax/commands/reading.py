@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "cache_folder",
+    "chosen_theme",
     "keep_compiled_programs",
     "load",
     "load_definition",
@@ -49,6 +50,14 @@ def load_definition(args: argparse.Namespace) -> Definition:
 def _choose_folder(args: argparse.Namespace, tables: Collection[str] | None) -> None:
     if args.data is None and args.runs is None and (args.sweep is None or (tables and "runs" in tables)):
         args.data = Path("data") if args.study is None else args.study.parent
+
+
+def chosen_theme(args: argparse.Namespace, definition: Definition, otherwise: str = "") -> Theme:
+    """The theme that the options ask for, else the study file, else ``otherwise``, by default the brand's."""
+    from delphi_jax.plots.theme import THEMES
+
+    asked = args.theme or ("" if definition.theme else otherwise)
+    return THEMES[asked] if asked else study_theme(definition)
 
 
 def study_theme(definition: Definition) -> Theme:

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from delphi_jax.commands.options import BAD_INPUT, OK, add_cache, add_draws, add_input, add_theme
 from delphi_jax.commands.printing import folders_read, print_list, print_reading, progress
-from delphi_jax.commands.reading import keep_compiled_programs, load, study_theme
+from delphi_jax.commands.reading import chosen_theme, keep_compiled_programs, load
 from delphi_jax.status import InputError
 
 if TYPE_CHECKING:
-    from delphi_jax.plots.theme import Theme
     from delphi_jax.report.model import File
     from delphi_jax.results import Result, StudyFit
     from delphi_jax.tables import Study
@@ -92,7 +91,7 @@ def _report(args: argparse.Namespace) -> int:
             sources=_files(args),
             provenance=_provenance(args),
         )
-        page = page_bytes(report, _theme(args, study))
+        page = page_bytes(report, chosen_theme(args, study.definition, "light"))
         try:
             write_whole(args.out, page)
         except OSError as error:
@@ -105,15 +104,6 @@ def _report(args: argparse.Namespace) -> int:
     seconds = time.perf_counter() - started
     print(f"Wrote {args.out}, {len(page) / 1e6:.1f} MB, in {seconds:.1f} s")
     return BAD_INPUT if failures else OK
-
-
-def _theme(args: argparse.Namespace, study: Study) -> Theme:
-    """The theme asked for, else the study file's, else the light one, whose colours are fit for small text."""
-    from delphi_jax.plots.theme import THEMES
-
-    if args.theme is None and study.definition.theme:
-        return study_theme(study.definition)
-    return THEMES[args.theme or "light"]
 
 
 def _check_out(out: Path) -> None:

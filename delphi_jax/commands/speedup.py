@@ -73,7 +73,7 @@ def _speedup(args: argparse.Namespace) -> int:
         rows = [{name: row[name] for name in row if name not in ("speedup of", "over")} for row in found.rows()]
         print_rows(f"Speedup of {first} over {second}", rows)
         print_reading(args, study, fit, notices)
-    return write_answer(args, found)
+    return write_answer(args, found, study.definition)
 
 
 def _run_speedup(args: argparse.Namespace) -> tuple[Study, StudyFit, SpeedupFit]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from delphi_jax.commands.options import BAD_INPUT, OK, add_cache, add_draws, add_formats, add_input, add_json
 from delphi_jax.commands.printing import print_json, print_reading, print_rows, print_writing, progress
-from delphi_jax.commands.reading import keep_compiled_programs, load, load_definition, study_theme
+from delphi_jax.commands.reading import chosen_theme, keep_compiled_programs, load, load_definition
 from delphi_jax.labels import BROAD, FIGURE_TITLES, LADDER_TITLE, PROCESSES
 from delphi_jax.text import shown
 
@@ -74,7 +74,6 @@ def _figures(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     from delphi_jax.draw import draw_figures, parts_for
     from delphi_jax.export import write_figures
-    from delphi_jax.plots.theme import THEMES
 
     formats = list(dict.fromkeys(args.format or ["json"]))
     definition = load_definition(args)
@@ -84,9 +83,8 @@ def _figures(args: argparse.Namespace) -> int:
     with progress("fitting"):
         fit = _fit(args, study, parts_for(names, definition))
     with progress("drawing and writing"):
-        theme = THEMES[args.theme] if args.theme else study_theme(definition)
         drawing = draw_figures(fit, names)
-        report = write_figures(drawing.documents, args.out, formats, theme)
+        report = write_figures(drawing.documents, args.out, formats, chosen_theme(args, definition), definition)
 
     print_reading(args, study, fit, fit.notices())
     whole = print_writing(drawing, report, args.out, started)

@@ -78,4 +78,4 @@ def _surface(args: argparse.Namespace) -> int:
         print_rows("Loss surfaces", found.fit_rows())
         print_rows("Bootstrap over runs", found.rows())
         print_reading(args, study, fit, found.notices())
-    return write_answer(args, found)
+    return write_answer(args, found, study.definition)

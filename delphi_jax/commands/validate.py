@@ -60,7 +60,7 @@ def _validate(args: argparse.Namespace) -> int:
         print_rows("Predictions", found.rows())
         print_rows("Errors by distance", found.summary())
         print_reading(args, study, fit, notices)
-    return write_answer(args, found)
+    return write_answer(args, found, study.definition)
 
 
 def _run_validation(args: argparse.Namespace) -> tuple[Study, StudyFit, ValidationFit]:

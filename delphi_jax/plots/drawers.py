@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from delphi_jax.definition import Definition
 from delphi_jax.labels import EXTRAPOLATION_SIDE, FIT_SIDE
-from delphi_jax.plots.theme import INK, TRANSPARENT, cycle_color, transparent
+from delphi_jax.plots.theme import INK, LEADER_GREY, TRANSPARENT, cycle_color, rgba, transparent
 from delphi_jax.results import HeldOutFit, HeldOutRun, IsoflopFit, LawFit, ParabolaFit
 from delphi_jax.status import Status
 from delphi_jax.text import scientific
@@ -245,7 +245,7 @@ def callout(text: str, xref: str, yref: str, x: float, y: float, **rest: Any) ->
         "showarrow": True,
         "arrowhead": 0,
         "arrowwidth": 1,
-        "arrowcolor": "rgba(80,80,80,0.5)",
+        "arrowcolor": rgba(LEADER_GREY, 0.5),
         "bgcolor": TRANSPARENT,
         "borderpad": 0,
         "font": {"color": INK, "size": 11},

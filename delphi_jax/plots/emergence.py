@@ -32,7 +32,7 @@ from delphi_jax.plots.drawers import (
     subplot_title,
 )
 from delphi_jax.plots.mobile import stacked
-from delphi_jax.plots.theme import BRAND_TERRACOTTA, EXTERNAL_GREY, INK, PAGE_TAN, rgba
+from delphi_jax.plots.theme import BRAND_TERRACOTTA, EXTERNAL_GREY, INK, LEADER_GREY, PAGE_TAN, rgba
 from delphi_jax.results import DownstreamFit
 from delphi_jax.tasks import Task, TaskWords, no_evaluations
 from delphi_jax.text import axis_value, escape, residual
@@ -352,7 +352,7 @@ def _residual_callouts(view: DownstreamFit) -> Trace:
         x += [float(budget), 1.7 * float(budget), None]
         y += [float(mean), 1.08 * float(mean), None]
         text += ["", residual(percent), ""]
-    stroke = {"color": "rgba(80,80,80,0.55)", "width": 1}
+    stroke = {"color": rgba(LEADER_GREY, 0.55), "width": 1}
     label = {"mode": "lines+text", "text": text, "textposition": "middle right", "textfont": LABEL_FONT}
     return line(x, y, stroke, ids=[str(place) for place in range(len(x))], showlegend=False, **label)
 
