@@ -19,7 +19,7 @@ from delphi_jax.io import load_study
 from delphi_jax.labels import ADAMH_SUITE, ANSWER_TITLES, LOSS
 from delphi_jax.results import CellFit, LawFit, Result, RichardsFit, StudyFit, SweepFit
 from delphi_jax.results.base import plain
-from delphi_jax.status import Status
+from delphi_jax.status import Bound, Status
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -66,7 +66,7 @@ def kinds_of(kind: type) -> set[type]:
 
 def numbers(value: Any) -> list[float]:
     """Every finite number below a field, in order; the rest as NaN."""
-    if isinstance(value, bool | str) or value is None or isinstance(value, Status):
+    if isinstance(value, bool | str) or value is None or isinstance(value, (Status, Bound)):
         return [np.nan] if value is None else []
     if isinstance(value, int | float | np.generic):
         return [float(value) if np.isfinite(value) else np.nan]
