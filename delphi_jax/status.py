@@ -111,7 +111,7 @@ _WORDS: dict[Status, tuple[str, str]] = {
     ),
     Status.BEYOND_DRAWS: (
         "beyond the draws",
-        "the interval's percentiles lie outside the draws: take more draws, the exact bootstrap or another method",
+        "the interval's percentiles lie outside the draws: take more draws, or another method",
     ),
     Status.NO_SHARED_BUDGET: (
         "no shared budget",

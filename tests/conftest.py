@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from threadpoolctl import threadpool_limits
 
 from delphi_jax.fit.study import fit_study
 from delphi_jax.io.study import load_study
@@ -14,6 +16,13 @@ from delphi_jax.results import StudyFit
 from delphi_jax.tables import Study
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def single_thread() -> Iterator[None]:
+    """Of matrices as small as the tests', threads of linear algebra wait for one another most of their time."""
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 @pytest.fixture(scope="session")

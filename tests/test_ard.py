@@ -14,7 +14,6 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
-from threadpoolctl import threadpool_limits
 
 from delphi_jax.cli import main
 from delphi_jax.fit import sweep as sweep_fit
@@ -74,8 +73,7 @@ def scikit(X: np.ndarray, y: np.ndarray) -> GaussianProcessRegressor:
 def many_starts(X: np.ndarray, y: np.ndarray, restarts: int) -> float:
     """The highest likelihood that scikit-learn finds, from its first start and ``restarts`` random ones."""
     gp = scikit(X, y).set_params(optimizer="fmin_l_bfgs_b", n_restarts_optimizer=restarts, random_state=0)
-    # Of matrices as small as these, threads of linear algebra wait for one another most of their time.
-    with warnings.catch_warnings(), threadpool_limits(1):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return gp.fit(X, y).log_marginal_likelihood_value_
 

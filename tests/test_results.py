@@ -20,7 +20,7 @@ from delphi_jax.io import load_study
 from delphi_jax.labels import ANSWER_TITLES
 from delphi_jax.results import CellFit, LawFit, Result, RichardsFit, StudyFit, SweepFit
 from delphi_jax.results.base import plain
-from delphi_jax.status import Status
+from delphi_jax.status import Bound, Status
 from delphi_jax.tasks import Task
 from tests.delphi import ADAMH_SUITE, LOSS, SWEEP
 
@@ -70,7 +70,7 @@ def kinds_of(kind: type) -> set[type]:
 
 def numbers(value: Any) -> list[float]:
     """Every finite number below a field, in order; the rest as NaN."""
-    if isinstance(value, bool | str | Task | Status | Definition) or value is None:
+    if isinstance(value, bool | str | Task | Status | Bound | Definition) or value is None:
         return [np.nan] if value is None else []
     if isinstance(value, int | float | np.generic):
         return [float(value) if np.isfinite(value) else np.nan]

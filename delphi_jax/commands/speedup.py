@@ -5,9 +5,18 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from delphi_jax.commands.options import add_cache, add_draws, add_figures, add_json, add_level, add_runs, budget
+from delphi_jax.commands.options import (
+    add_cache,
+    add_draws,
+    add_figures,
+    add_json,
+    add_level,
+    add_metric,
+    add_runs,
+    budget,
+)
 from delphi_jax.commands.printing import print_json, print_reading, print_rows, write_answer
-from delphi_jax.commands.reading import keep_compiled_programs, load
+from delphi_jax.commands.reading import keep_compiled_programs, load, pinned
 from delphi_jax.status import InputError
 
 if TYPE_CHECKING:
@@ -44,6 +53,7 @@ def add_parser(commands: Any) -> None:
         help="pin the asymptote of both suites to this loss (default: at matched budgets a shared asymptote, refitted "
         "in every draw; between laws a free one for each suite)",
     )
+    add_metric(parser)
     parser.add_argument(
         "--budgets",
         nargs="+",
@@ -87,8 +97,9 @@ def _run_speedup(args: argparse.Namespace) -> tuple[Study, StudyFit, SpeedupFit]
     first, second = _suites(args, fit)
     optima = {suite: fit.isoflop.optima(suite)[:2] for suite in (first, second)}
     settings = {"draws": args.draws, "seed": args.seed, "level": args.level, "definition": study.definition}
+    pin = None if args.pin is None else pinned(args, args.pin, study).value
     try:
-        return study, fit, effective_speedup(optima, L_inf=args.pin, budgets=args.budgets, **settings)
+        return study, fit, effective_speedup(optima, L_inf=pin, budgets=args.budgets, **settings)
     except ValueError as error:
         raise InputError(str(error)) from error
 
