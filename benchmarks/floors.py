@@ -116,7 +116,7 @@ def free_laws(series: int, points: int, asymptotes: int) -> Work:
     # Subtract, log, and three sums: of y, of y*dx, of y^2. Then mean, slope, score in six, and is it the best so far.
     per_value = points * Work(simple=6, functions=1) + Work(simple=9)
     per_series = asymptotes * per_value + points * Work(simple=5) + Work(simple=2, quotients=2, functions=1)
-    moved = Work(bytes=points * 17 + asymptotes * 16 + 6 * 8)
+    moved = Work(bytes=points * 17 + asymptotes * 16 + 7 * 8)
     return series * (per_series + moved)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from delphi_jax.fit.study import fit_study
 from delphi_jax.io.study import load_study
 from delphi_jax.results import StudyFit
 from delphi_jax.tables import Study
+
+# What a shell puts into the background ignores interrupts, and so would the commands that tests start there.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -266,7 +266,7 @@ def test_free_laws_counted_by_hand():
     points = 2 * (1 + 1 + 2 + 2)  # L - L_inf; the sums of y, of y*dx, of y*y
     value = 1 + 1 + 6 + 1  # mean, slope, score, comparison
     series = 2 * (1 + 1 + 2 + 1) + 2  # mean of x, dx, the sum of its squares, smallest loss; log A
-    moved = 2 * (8 + 8 + 1) + (8 + 8) + 6 * 8  # x, loss, mask; grid and profile; six numbers
+    moved = 2 * (8 + 8 + 1) + (8 + 8) + 7 * 8  # x, loss, mask; grid and profile; seven numbers
     expected = floors.Work(simple=points + value + series, quotients=2, functions=2 + 1, bytes=moved)
     assert floors.free_laws(1, 2, 1) == expected
     assert floors.free_laws(6, 2, 5).operations == 6 * floors.free_laws(1, 2, 5).operations

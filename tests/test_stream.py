@@ -216,15 +216,22 @@ def test_forecasts_outside_the_histogram_are_counted_and_no_number() -> None:
 
 
 @pytest.mark.parametrize("method", ["stream", "table", "exact"])
-def test_forecasts_that_are_no_numbers_leave_no_percentile(method: str) -> None:
+def test_draws_so_steep_that_their_forecasts_are_no_numbers_are_no_fits(method: str) -> None:
     """Budgets so close, but for the last, that A overflows and C**-alpha vanishes in draws without that one."""
     C = 1e18 * (1 + 1e-4 * np.arange(N))
     C[-1] = 1e19
     draws = None if method == "exact" else 500
     study = bootstrap_study(C, np.geomspace(3.0, 2.0, N), draws=draws, method=method)
     assert study.status is Status.FITTED
-    assert np.all((study.outside > 0) & (study.outside < study.count(Status.FITTED)))
-    assert np.isnan(intervals(study)).all() and np.isnan(study.bounds).all()
+    total = N**N if method == "exact" else draws
+    without_last = (1 - 1 / N) ** N * total
+    assert (
+        study.count(Status.FITTED) + study.count(Status.NO_GRID_VALUE_FITS) + study.count(Status.TOO_FEW_POINTS)
+        == total
+    )
+    assert study.count(Status.NO_GRID_VALUE_FITS) > 0.5 * without_last
+    assert np.all(study.outside == 0) and np.isfinite(intervals(study)).all()
+    assert any("were skipped" in sentence for sentence in study.notices())
 
 
 def test_bins_are_those_of_numpy() -> None:

@@ -42,7 +42,7 @@ def _check(args: argparse.Namespace) -> int:
     found = check_study(load(args, None))
     conflicts = [*found.conflicts, *_colors(found)]
     if args.json:
-        print_json(args, {"check": found.to_dict() | {"conflicts": conflicts}}, [])
+        print_json(args, {"check": found.to_dict() | {"conflicts": conflicts}}, [], found)
     else:
         _print(args, found, conflicts)
     return OK if found.fittable else BAD_INPUT

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from delphi_jax.draw import Drawing
     from delphi_jax.export import WriteReport
     from delphi_jax.results import Result, StudyFit
+    from delphi_jax.results.check import StudyCheck
     from delphi_jax.tables import Missing, Skipped, Study
 
 __all__ = [
@@ -78,12 +79,18 @@ def progress_bar(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
         yield report
 
 
-def print_json(args: argparse.Namespace, numbers: dict[str, Any], notices: Sequence[str], fit: StudyFit) -> None:
-    """``numbers`` with the notices and, of the ``fit`` that they rest on, the rows left out and the tables missing."""
+def print_json(
+    args: argparse.Namespace, numbers: dict[str, Any], notices: Sequence[str], rests_on: StudyFit | StudyCheck
+) -> None:
+    """``numbers`` with the notices and, of what they rest on, the rows left out and the tables missing."""
     from delphi_jax.results.base import plain
     from delphi_jax.simulate import is_simulated
 
-    read = {"simulated": any(map(is_simulated, folders_read(args))), "skipped": fit.skipped, "missing": fit.missing}
+    read = {
+        "simulated": any(map(is_simulated, folders_read(args))),
+        "skipped": rests_on.skipped,
+        "missing": rests_on.missing,
+    }
     print(json.dumps(plain(numbers | read | {"notices": notices}), ensure_ascii=False, allow_nan=False))
 
 

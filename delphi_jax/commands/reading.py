@@ -49,7 +49,9 @@ def load_definition(args: argparse.Namespace) -> Definition:
 
 def _choose_folder(args: argparse.Namespace, tables: Collection[str] | None) -> None:
     if args.data is None and args.runs is None and (args.sweep is None or (tables and "runs" in tables)):
-        args.data = Path("data") if args.study is None else args.study.parent
+        from delphi_jax.io.study import find_folder
+
+        args.data = find_folder(None, args.study)
 
 
 def chosen_theme(args: argparse.Namespace, definition: Definition, otherwise: str = "") -> Theme:
