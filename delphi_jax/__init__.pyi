@@ -1,4 +1,4 @@
-"""The public names of the package, and where each lives: read by type checkers and by the package itself."""
+# The public names of the package, and where each lives: read by type checkers and by the package itself.
 
 from .answers import draw_answer as draw_answer
 from .definition import Definition as Definition

@@ -46,7 +46,18 @@ ANSWER_FIGURES: dict[type[Result], dict[str, Figure]] = {
 
 
 def draw_answer(result: Result) -> Drawing:
-    """Draw the figures of ``result`` as plotly documents; ValueError where results of its kind have none."""
+    """Draw the figures of ``result`` as plotly documents; ValueError where results of its kind have none.
+
+    Examples:
+
+    >>> import numpy as np
+    >>> import delphi_jax as dj
+    >>> compute = np.logspace(18, 20, 7)
+    >>> loss = 2 + 1000 * compute**-0.2
+    >>> drawing = dj.draw_answer(dj.leave_future_out({"one": (compute, loss)}))
+    >>> list(drawing.documents)
+    ['leave-future-out', 'leave-future-out-mobile']
+    """
     figures = ANSWER_FIGURES.get(type(result))
     if figures is None:
         known = ", ".join(sorted(kind.__name__ for kind in ANSWER_FIGURES))

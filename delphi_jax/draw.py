@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from delphi_jax.definition import Definition
 from delphi_jax.plots.asymptote import build_scaling_law_asymptote
@@ -15,7 +15,12 @@ from delphi_jax.plots.isoflop import build_isoflop_parabolas
 from delphi_jax.plots.ladder import build_ladder, build_ladder_mobile
 from delphi_jax.plots.lucky_seeds import build_lucky_seeds
 from delphi_jax.plots.overtraining import build_overtraining_forecast
+from delphi_jax.plots.theme import BRAND, Theme
 from delphi_jax.results import StudyFit
+from delphi_jax.results.base import Tabled
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 __all__ = ["Drawing", "Figure", "draw_each", "draw_figures", "parts_for", "study_figures", "tables_for"]
 
@@ -65,7 +70,15 @@ _RESTACKS = {"mmlu-emergence": build_mmlu_emergence_mobile, "hparam-scaling": bu
 
 
 def study_figures(definition: Definition) -> dict[str, Figure]:
-    """The figures of a study by name, in the order in which a reader meets them, mobile variants last."""
+    """The figures of a study by name, in the order in which a reader meets them, mobile variants last.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> figures = dj.study_figures(dj.delphi())
+    >>> list(figures)[:3], len(figures)
+    (['isoflop-parabolas', 'scaling-law-asymptote', 'delphi-ladder'], 12)
+    """
     wide = _WIDE | {name: _ladder(rule.label) for name, rule in definition.ladders.items()}
     restacks = _RESTACKS | dict.fromkeys(definition.ladders, build_ladder_mobile)
     figures = {}
@@ -78,15 +91,40 @@ def study_figures(definition: Definition) -> dict[str, Figure]:
     return figures
 
 
-@dataclass(frozen=True, eq=False)
-class Drawing:
-    """What could be drawn, and why the rest could not."""
+@dataclass(frozen=True, eq=False, repr=False)
+class Drawing(Tabled):
+    """What could be drawn, and why the rest could not; ``drawing[name]`` shows one figure in a notebook."""
 
     documents: dict[str, Document] = field(default_factory=dict)
     undrawn: dict[str, str] = field(default_factory=dict)
     """Reason by figure name, where data is missing."""
     failed: dict[str, str] = field(default_factory=dict)
     """Error by figure name, where a builder broke: a defect of this package."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        drawn = [{"figure": name, "state": "drawn", "reason": ""} for name in self.documents]
+        return drawn + [
+            {"figure": name, "state": word, "reason": reason}
+            for word, reasons in (("not drawn", self.undrawn), ("failed", self.failed))
+            for name, reason in reasons.items()
+        ]
+
+    def __repr__(self) -> str:
+        # Reasons are sentences: as a column they would be as wide as the longest one.
+        lines = (": ".join(filter(None, (row["figure"], row["state"], row["reason"]))) for row in self.rows())
+        return "\n".join([type(self).__name__, *lines])
+
+    def figure(self, name: str, theme: Theme = BRAND) -> go.Figure:
+        """One figure as its HTML page shows it; KeyError, with the reason, for one that was not drawn."""
+        from delphi_jax.export import page_figure
+
+        if name not in self.documents:
+            reason = (self.undrawn | self.failed).get(name, f"the figures are {', '.join(self.documents)}")
+            raise KeyError(f"{name} was not drawn: {reason}")
+        return page_figure(name, self.documents[name], theme)
+
+    def __getitem__(self, name: str) -> go.Figure:
+        return self.figure(name)
 
 
 def parts_for(names: Collection[str], definition: Definition) -> set[str]:
@@ -105,6 +143,16 @@ def draw_figures(fit: StudyFit, names: Collection[str] | None = None) -> Drawing
     """Draw ``names`` (all by default) as plotly documents; see :func:`delphi_jax.export.to_plotly`.
 
     A figure whose data is missing is left out with its reason. Raises ValueError for an unknown name.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> fit = dj.fit_study(dj.load_study("data", tables=["runs"]), ["isoflop"])
+    >>> drawing = dj.draw_figures(fit, ["isoflop-parabolas", "mmlu-emergence"])
+    >>> drawing.undrawn["mmlu-emergence"]
+    'no downstream evaluations: put mmlu.json, humaneval.json or gsm8k.json into the data folder'
+    >>> list(drawing.documents)
+    ['isoflop-parabolas']
     """
     figures = study_figures(fit.definition)
     names = list(figures) if names is None else list(names)

@@ -33,6 +33,7 @@ __all__ = [
     "Unwritten",
     "WriteReport",
     "document_json",
+    "page_figure",
     "page_html",
     "plotly_js",
     "to_plotly",
@@ -77,15 +78,46 @@ class WriteReport:
 
 
 def document_json(document: Document) -> bytes:
-    """``document`` as compact plotly JSON: numeric arrays typed (base64), non-finite numbers as null."""
+    """``document`` as compact plotly JSON: numeric arrays typed (base64), non-finite numbers as null.
+
+    Examples:
+
+    >>> import numpy as np
+    >>> import delphi_jax as dj
+    >>> compute = np.logspace(18, 20, 7)
+    >>> loss = 2 + 1000 * compute**-0.2
+    >>> drawing = dj.draw_answer(dj.leave_future_out({"one": (compute, loss)}))
+    >>> dj.document_json(drawing.documents["leave-future-out"])[:18]
+    b'{"data":[{"type":"'
+    """
     return json.dumps(_plain(document), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def to_plotly(document: Document) -> go.Figure:
-    """``document`` as a plotly figure, validated by plotly."""
+    """``document`` as a plotly figure, validated by plotly.
+
+    Examples:
+
+    >>> import numpy as np
+    >>> import delphi_jax as dj
+    >>> compute = np.logspace(18, 20, 7)
+    >>> loss = 2 + 1000 * compute**-0.2
+    >>> drawing = dj.draw_answer(dj.leave_future_out({"one": (compute, loss)}))
+    >>> figure = dj.to_plotly(drawing.documents["leave-future-out"])
+    >>> figure.layout.xaxis.title.text
+    'Decades beyond the last fitted budget'
+    """
     import plotly.graph_objects as go
 
     return go.Figure(document)
+
+
+def page_figure(name: str, document: Document, theme: Theme = BRAND) -> go.Figure:
+    """``document`` as a plotly figure that looks in a notebook as it does on its page."""
+    figure = _on_paper(name, document, theme)
+    if name.endswith("-mobile"):
+        figure["layout"] |= {"width": MOBILE_WIDTH}
+    return to_plotly(figure)
 
 
 def page_html(name: str, document: Document, theme: Theme = BRAND, definition: Definition | None = None) -> bytes:
@@ -119,6 +151,20 @@ def write_figures(
     A file that cannot be written does not stop the others: it is listed in the report with its reason.
     Raises :class:`ValueError` for an unknown format or a name that is no plain figure name, and
     :class:`InputError` where the folder cannot be created.
+
+    Examples:
+
+    >>> import numpy as np
+    >>> import delphi_jax as dj
+    >>> compute = np.logspace(18, 20, 7)
+    >>> loss = 2 + 1000 * compute**-0.2
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> drawing = dj.draw_answer(dj.leave_future_out({"one": (compute, loss)}))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report = dj.write_figures(drawing.documents, Path(folder), ["html"])
+    >>> [path.name for path in report.written], report.unwritten
+    (['leave-future-out.html', 'leave-future-out-mobile.html'], ())
     """
     for form in formats:
         if form not in FIGURE_FORMATS:
@@ -208,6 +254,13 @@ def _themed(name: str, document: Document, theme: Theme) -> Document:
     return document | {"layout": host | document["layout"]}
 
 
+def _on_paper(name: str, document: Document, theme: Theme) -> Document:
+    """As :func:`_themed`, on the theme's page rather than on that of a host."""
+    figure = _themed(name, document, theme)
+    figure["layout"] |= {"paper_bgcolor": theme.page}
+    return figure
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
@@ -240,13 +293,12 @@ def _render_images(
 
     async def image(browser: Any, name: str, form: str) -> bytes | Exception:
         try:
-            figure = _themed(name, documents[name], theme)
+            figure = _on_paper(name, documents[name], theme)
             size = {
                 "width": MOBILE_WIDTH if name.endswith("-mobile") else PAGE_WIDTH,
                 "height": figure["layout"]["height"],
                 "scale": IMAGE_SCALE,
             }
-            figure["layout"] |= {"paper_bgcolor": theme.page}
             return await browser.calc_fig(json.loads(document_json(figure)), opts=size | {"format": form})
         except Exception as error:
             return error

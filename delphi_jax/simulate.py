@@ -91,6 +91,13 @@ def simulate_study(seed: int = 0) -> dict[str, list[Row]]:
 
     Two suites of IsoFLOP runs at seven budgets with held-out runs beyond, one of which diverged, a sweep of
     23 of its 24 cells, and downstream evaluations of the runs and of external models.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> tables = dj.simulate_study(seed=0)
+    >>> {name: len(rows) for name, rows in tables.items() if not name.endswith("external")}
+    {'runs': 238, 'hparam_sweep': 915, 'mmlu': 20, 'humaneval': 10, 'gsm8k': 10}
     """
     rng, design = np.random.Generator(np.random.PCG64(seed)), delphi().sweep
     runs = [*_isoflop_runs(rng, "adamh"), *_isoflop_runs(rng, "adamc"), *_held_out_runs(rng)]
@@ -110,6 +117,14 @@ def write_study(out: Path, seed: int = 0) -> list[Path]:
 
     The folder appears whole or not at all. An ``out`` that exists is replaced only if it is empty or holds
     an unchanged simulated study; anything else raises InputError, as does a place that cannot be written.
+
+    Examples:
+
+    >>> import tempfile
+    >>> import delphi_jax as dj
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sorted(path.name for path in dj.write_study(folder))[-3:]
+    ['mmlu_external.json', 'provenance.json', 'runs.json']
     """
     out = Path(out)
     replace = out.exists()

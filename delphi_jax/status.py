@@ -13,7 +13,17 @@ __all__ = ["MEASURED", "Bound", "InputError", "Status"]
 
 
 class Status(enum.IntEnum):
-    """How a fit ended. Kernels return the integer; results and tables show the words."""
+    """How a fit ended. Kernels return the integer; results and tables show the words.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> law = dj.fit_law([1e18, 1e19, 1e20], [2.0, 2.5, 3.0])
+    >>> law.status, law.L_inf
+    (<Status.NO_GRID_VALUE_FITS: 1>, nan)
+    >>> law.status.remedy
+    'the loss does not fall with compute under any asymptote on the grid: check the series'
+    """
 
     FITTED = 0
     NO_GRID_VALUE_FITS = 1

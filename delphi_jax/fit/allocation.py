@@ -132,6 +132,16 @@ def allocate(
     The surface resamples all runs. ``level`` is the intervals' probability, and 1 - ``level`` the size of the tests for
     the parabola's biases. An approach that the runs do not support has a status and no numbers. Raises ValueError for
     budgets that are not finite and positive, an unknown suite or way of counting, no draw, and a level outside (0, 1).
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> study = dj.load_study("data", tables=["runs"])
+    >>> isoflop = dj.fit_isoflop(study.runs)
+    >>> found = dj.allocate(study.runs, [1e23], suites=isoflop.suites[:1], draws=20)
+    >>> row = found.rows()[0]
+    >>> row["approach"], f"{row['N*']:.1g}", f"{row['D*']:.1g}"  # 6*N*D is near 1e23
+    ('parabola', '4e+10', '4e+11')
     """
     wanted = np.asarray(budgets, dtype=np.float64)
     if wanted.ndim != 1 or not wanted.size or not np.all(np.isfinite(wanted) & (wanted > 0)):

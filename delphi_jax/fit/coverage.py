@@ -80,6 +80,18 @@ def coverage_study(
     called with (studies done, studies). Memory grows by some 50 bytes per study, method and target, for medians.
 
     Raises ValueError for a truth that was not fitted or has no runs, and for arguments that do not fit.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> study = dj.load_study("data", tables=["runs"])
+    >>> isoflop = dj.fit_isoflop(study.runs)
+    >>> suite = isoflop.suites[0]
+    >>> compute, loss, _ = isoflop.optima(suite)
+    >>> law = dj.fit_law(compute, loss, series=suite)
+    >>> found = dj.coverage_study(study.runs, law, [1e23], methods=["profile"], studies=4)
+    >>> found.with_interval  # of 4 studies, [methods, targets]
+    array([[4]])
     """
     if studies < 1:
         raise ValueError(f"studies must be at least 1, got {studies}")

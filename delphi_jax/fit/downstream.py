@@ -43,7 +43,18 @@ _PARAMETERS = ("k", "x0", "v", "ceiling")
 
 @dataclass(frozen=True, eq=False)
 class RichardsProblem:
-    """One curve to fit; ``x`` and ``y`` [n]."""
+    """One curve to fit; ``x`` and ``y`` [n].
+
+    Examples:
+
+    >>> import numpy as np
+    >>> import delphi_jax as dj
+    >>> x = np.linspace(-3, 3, 13)
+    >>> y = 0.25 + 0.6 / (1 + np.exp(-2 * (x - 1)))
+    >>> problem = dj.RichardsProblem("accuracy", x, y, floor=0.25, ceiling=0.85)
+    >>> dj.fit_richards_curves([problem])[0].status
+    <Status.FITTED: 0>
+    """
 
     series: str
     x: ArrayLike
@@ -56,7 +67,18 @@ class RichardsProblem:
 def fit_richards(
     x: ArrayLike, y: ArrayLike, *, floor: float, ceiling: float | None = None, series: str = "series"
 ) -> RichardsFit:
-    """Fit one Richards curve by bounded least squares (methods, section 5); see :class:`RichardsProblem`."""
+    """Fit one Richards curve by bounded least squares (methods, section 5); see :class:`RichardsProblem`.
+
+    Examples:
+
+    >>> import numpy as np
+    >>> import delphi_jax as dj
+    >>> x = np.linspace(-3, 3, 13)
+    >>> y = 0.25 + 0.6 / (1 + np.exp(-2 * (x - 1)))
+    >>> curve = dj.fit_richards(x, y, floor=0.25)
+    >>> [round(value, 2) for value in (curve.k, curve.x0, curve.v, curve.ceiling)]
+    [2.0, 1.0, 1.0, 0.85]
+    """
     return fit_richards_curves([RichardsProblem(series, x, y, floor, ceiling)])[0]
 
 
@@ -65,6 +87,16 @@ def fit_richards_curves(problems: Sequence[RichardsProblem]) -> list[RichardsFit
 
     A problem of fewer than four points comes back with status TOO_FEW_POINTS. Raises ValueError for arrays
     that do not match or are not finite, or a ceiling that is not above the floor.
+
+    Examples:
+
+    >>> import numpy as np
+    >>> import delphi_jax as dj
+    >>> x = np.linspace(-3, 3, 13)
+    >>> y = 0.25 + 0.6 / (1 + np.exp(-2 * (x - 1)))
+    >>> problems = [dj.RichardsProblem("free", x, y, 0.25), dj.RichardsProblem("pinned", x, y, 0.25, ceiling=0.85)]
+    >>> [(curve.series, round(curve.ceiling, 2)) for curve in dj.fit_richards_curves(problems)]
+    [('free', 0.85), ('pinned', 0.85)]
     """
     if not problems:
         return []
@@ -222,6 +254,14 @@ def fit_downstream(
     ``evals`` and ``externals`` are tables by task key; of ``definition`` the tasks and the divide between fitted and
     held-out budgets are used; ``forecast_budget`` in FLOPs, by default each task's own. One Richards curve and one
     asymptote serve all shot counts of a task.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> study = dj.load_study("data", tables=["runs", "tasks"])
+    >>> views = dj.fit_downstream(study.evals, study.externals, study.definition)
+    >>> views[0].name, views[0].status
+    ('MMLU 0-Shot', <Status.FITTED: 0>)
     """
     tasks = [task for task in definition.tasks if task.key in evals and len(evals[task.key].soft)]
     points = {task.key: task_points(evals[task.key], externals.get(task.key), definition.divide) for task in tasks}

@@ -49,7 +49,19 @@ Bools = NDArray[np.bool_]
 
 
 class StudyBatch(NamedTuple):
-    """IsoFLOP runs of S studies; padded values may be anything."""
+    """IsoFLOP runs of S studies; padded values may be anything.
+
+    Examples:
+
+    >>> import numpy as np
+    >>> import delphi_jax as dj
+    >>> x = np.linspace(9, 11, 5) + np.zeros((1, 7, 1))  # one study, seven budgets, five runs each
+    >>> log_compute = np.log(np.logspace(18, 21, 7))[None]
+    >>> loss = 2 + np.exp(-0.1 * (log_compute[..., None] - 40)) + 0.1 * (x - 10) ** 2
+    >>> batch = dj.StudyBatch(x, loss, np.ones_like(x, dtype=bool), log_compute)
+    >>> dj.study_intervals(batch, [1e22], methods=["profile"]).point.round(3)  # 2 + exp(-0.1 * (log(1e22) - 40))
+    array([[[2.344]]])
+    """
 
     x: Floats
     """[S, K, R] log10 tokens"""

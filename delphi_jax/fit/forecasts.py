@@ -49,6 +49,15 @@ def forecast_intervals(
     the reference's are those of the published figures. ``pinned``: the asymptote of the Student-t method, one or by
     suite. ``held_out`` runs are for the figure. Raises ValueError for no suite, or one without fitted budgets, for a
     pinned asymptote of another metric or not below all of a suite's optima, and for arguments that do not fit.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> study = dj.load_study("data", tables=["runs"])
+    >>> isoflop = dj.fit_isoflop(study.runs)
+    >>> found = dj.forecast_intervals(isoflop, [1e23], methods=["percentile", "profile"], draws=200)
+    >>> [(row["method"], row["status"]) for row in found.suites[0].rows()]
+    [('reference', 'fitted'), ('percentile', 'fitted'), ('profile', 'fitted')]
     """
     pins = pinned if isinstance(pinned, Mapping) else dict.fromkeys(isoflop.suites, pinned)
     asked = list(isoflop.suites if suites is None else suites)

@@ -144,6 +144,18 @@ def study_intervals(
     ``exact`` takes all C(2n-1, n) resamples of a study's n optima with their probabilities: the first three methods.
 
     Raises ValueError for arguments that do not fit.
+
+    Examples:
+
+    >>> import numpy as np
+    >>> import delphi_jax as dj
+    >>> x = np.linspace(9, 11, 5) + np.zeros((1, 7, 1))  # one study, seven budgets, five runs each
+    >>> log_compute = np.log(np.logspace(18, 21, 7))[None]
+    >>> loss = 2 + np.exp(-0.1 * (log_compute[..., None] - 40)) + 0.1 * (x - 10) ** 2
+    >>> batch = dj.StudyBatch(x, loss, np.ones_like(x, dtype=bool), log_compute)
+    >>> found = dj.study_intervals(batch, [1e22], methods=["student-t"], pinned=2.0)
+    >>> found.point.round(3), dj.Status(found.status.item())  # 2 + exp(-0.1 * (log(1e22) - 40))
+    (array([[[2.344]]]), <Status.FITTED: 0>)
     """
     batch, targets, pinned = _checked(batch, targets, methods, draws, level, pinned)
     optima = arrange(batch)

@@ -19,6 +19,15 @@ def fit_isoflop(runs: RunTable) -> IsoflopFit:
 
     Held-out runs and runs that did not finish take no part. A group of under three runs, or of under three
     distinct token counts, comes back with status TOO_FEW_POINTS and no numbers.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> study = dj.load_study("data", tables=["runs"])
+    >>> isoflop = dj.fit_isoflop(study.runs)
+    >>> compute, loss, tokens = isoflop.optima("Delphi Scaling Suite (AdamH)")
+    >>> [f"{budget:.0e}" for budget in compute]
+    ['3e+18', '9e+18', '2e+19', '3e+19', '9e+19', '2e+20', '3e+20']
     """
     used, _ = fit_runs(runs)
     keys = sorted(set(zip(used.suite.tolist(), used.bucket.tolist(), strict=True)))

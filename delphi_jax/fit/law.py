@@ -93,6 +93,18 @@ def fit_law(
     that do not match or are not positive, for a :class:`PinnedAsymptote` of another metric, and for arguments that the
     method does not take. A pinned asymptote that is not below every loss is a status, ASYMPTOTE_ABOVE_LOSS (of the
     grid, NO_GRID_VALUE_FITS).
+
+    Examples:
+
+    >>> import numpy as np
+    >>> import delphi_jax as dj
+    >>> compute = np.logspace(18, 20, 7)
+    >>> loss = 2 + 1000 * compute**-0.2
+    >>> law = dj.fit_law(compute, loss, method="optimum")
+    >>> f"{law.L_inf:.3f} {law.A:.0f} {law.alpha:.3f} {law.status}"
+    '2.000 1000 0.200 fitted'
+    >>> round(float(law.loss_at(1e25)), 3)  # 2 + 1000/1e5
+    2.01
     """
     pinned = None if L_inf is None else {series: L_inf}
     return fit_laws(
@@ -112,6 +124,16 @@ def fit_laws(
     """Fit many series at once, each with its own asymptote; arguments as in :func:`fit_law`, ``L_inf`` by series name.
 
     A single :class:`PinnedAsymptote` is that of all.
+
+    Examples:
+
+    >>> import numpy as np
+    >>> import delphi_jax as dj
+    >>> compute = np.logspace(18, 20, 7)
+    >>> loss = 2 + 1000 * compute**-0.2
+    >>> laws = dj.fit_laws({"one": (compute, loss), "other": (compute, loss + 1)}, method="optimum")
+    >>> {name: round(law.L_inf, 3) for name, law in laws.items()}
+    {'one': 2.0, 'other': 3.0}
     """
     n_grid, how = _settings(method, n_grid, objective, metric)
     arrays = {name: checked_series(name, compute, loss) for name, (compute, loss) in series.items()}
@@ -154,6 +176,17 @@ def fit_shared_laws(
 
     The grid makes the sum of their scores least, as in the reference; the optimum the mean over all their points, which
     is the same where they are equally long. Other arguments as in :func:`fit_law`.
+
+    Examples:
+
+    >>> import numpy as np
+    >>> import delphi_jax as dj
+    >>> compute = np.logspace(18, 20, 7)
+    >>> loss = 2 + 1000 * compute**-0.2
+    >>> other = 2 + 700 * compute**-0.2
+    >>> laws = dj.fit_shared_laws({"one": (compute, loss), "other": (compute, other)}, method="optimum")
+    >>> [(round(law.L_inf, 3), round(law.A)) for law in laws.values()]
+    [(2.0, 1000), (2.0, 700)]
     """
     n_grid, how = _settings(method, n_grid, objective, metric)
     arrays = {name: checked_series(name, compute, loss) for name, (compute, loss) in series.items()}
@@ -171,7 +204,14 @@ def fit_shared_laws(
 
 
 def resampling_indices(n: int, draws: int, seed: int) -> NDArray[np.int64]:
-    """The reference's resampling indices [draws, n]: one generator, draw after draw."""
+    """The reference's resampling indices [draws, n]: one generator, draw after draw.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> dj.resampling_indices(7, draws=1000, seed=0).shape
+    (1000, 7)
+    """
     return np.random.default_rng(seed).integers(0, n, size=(draws, n))
 
 
@@ -197,6 +237,16 @@ def bootstrap_law(
     Draws with fewer than three distinct budgets, and draws whose fit fails, are skipped and counted. Intervals are NaN
     where all other draws give one and the same law. Raises ValueError for arrays that do not match, no draw, indices
     out of range, arguments that the method does not take, and for more resamples than memory holds.
+
+    Examples:
+
+    >>> import numpy as np
+    >>> import delphi_jax as dj
+    >>> compute = np.logspace(18, 20, 7)
+    >>> loss = 2 + 1000 * compute**-0.2
+    >>> fit = dj.bootstrap_law(compute, loss, [1e21], draws=100)
+    >>> round(fit.intervals[0].low, 2), round(fit.intervals[0].high, 2)  # 2.06, but for the grid of asymptotes
+    (2.06, 2.07)
     """
     arrays = checked_series(series, compute, loss)
     n = len(arrays[0])

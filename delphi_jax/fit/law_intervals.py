@@ -50,6 +50,17 @@ def profile_intervals(
     value of the same ``metric``. Raises ValueError as :func:`~delphi_jax.fit.law.fit_law`, for a level that is not
     between 0 and 1, for targets that are not positive, and for a shared asymptote with residuals of the loss, which has
     no interval.
+
+    Examples:
+
+    >>> import numpy as np
+    >>> import delphi_jax as dj
+    >>> compute = np.logspace(18, 20, 7)
+    >>> loss = 2 + 1000 * compute**-0.2
+    >>> noisy = loss + 1e-5 * np.array([1, -1, 0, 1, 0, -1, 1])
+    >>> fit = dj.profile_intervals({"one": (compute, noisy)}, [1e25])["one"]
+    >>> [bool(low < truth < high) for low, truth, high in zip(fit.low, (2, 0.2, 2.01), fit.high)]
+    [True, True, True]
     """
     objective = objective or Objective()
     targets = np.asarray(delphi().targets if targets is None else targets, dtype=np.float64)
@@ -88,7 +99,20 @@ def law_study(
     objective: Objective | None = None,
     metric: str = "",
 ) -> LawStudy:
-    """:func:`profile_intervals` of every series beside the reference's grid, and the profile over the asymptote."""
+    """:func:`profile_intervals` of every series beside the reference's grid, and the profile over the asymptote.
+
+    Examples:
+
+    >>> import numpy as np
+    >>> import delphi_jax as dj
+    >>> compute = np.logspace(18, 20, 7)
+    >>> loss = 2 + 1000 * compute**-0.2
+    >>> found = dj.law_study({"one": (compute, loss)}, [1e25])
+    >>> found.intervals[0].quantities
+    ('L_inf', 'alpha', 'loss at 1e+25 FLOPs')
+    >>> found.intervals[0].estimates.round(3)
+    array([2.  , 0.2 , 2.01])
+    """
     intervals = profile_intervals(series, targets, level=level, asymptote=asymptote, objective=objective, metric=metric)
     laws = [each.law for each in intervals.values() if each.law.fitted]
     free = not isinstance(asymptote, PinnedAsymptote)

@@ -51,6 +51,19 @@ def fit_overtraining(
     ``scales``, which are positive T/T*, are by default those of the study, ``definition``. Raises ValueError for a law
     that was not fitted, fewer than two buckets, a scale that is not positive, or a forecast budget below the smallest
     bucket.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> study = dj.load_study("data", tables=["runs"])
+    >>> isoflop = dj.fit_isoflop(study.runs)
+    >>> suite = isoflop.suites[0]
+    >>> compute, loss, _ = isoflop.optima(suite)
+    >>> law = dj.fit_law(compute, loss, series=suite)
+    >>> fit = dj.fit_overtraining(isoflop.of(suite), law, forecast_budget=1e23, scales=[2.0, 5.0])
+    >>> twice, five = fit.scales
+    >>> 0 < twice.overhead < five.overhead  # percent
+    True
     """
     definition = definition or delphi()
     forecast_budget = definition.overtraining_budget if forecast_budget is None else forecast_budget

@@ -128,6 +128,17 @@ def effective_speedup(
     left than :func:`~delphi_jax.quantiles.least_draws`. Status NO_SHARED_BUDGET without
     matched budgets, TOO_FEW_POINTS with fewer than three (two with ``L_inf``), ASYMPTOTE_ABOVE_LOSS where ``L_inf`` is
     not below every loss. Raises ValueError for arguments that do not fit.
+
+    Examples:
+
+    >>> import numpy as np
+    >>> import delphi_jax as dj
+    >>> compute = np.logspace(18, 20, 7)
+    >>> loss = 2 + 1000 * compute**-0.2
+    >>> better = 2 + 1000 * (2 * compute) ** -0.2  # the loss of twice the compute
+    >>> found = dj.effective_speedup({"better": (compute, better), "plain": (compute, loss)}, L_inf=2)
+    >>> round(found.matched.pooled.value, 3)
+    2.0
     """
     definition = definition or delphi()
     arrays = _checked(series, L_inf, budgets, draws, level)

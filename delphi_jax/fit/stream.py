@@ -106,6 +106,16 @@ def bootstrap_study(
     (draws done, draws). An interrupt (KeyboardInterrupt) says where the state is.
 
     Raises ValueError for arguments that do not fit, and InputError for a state that cannot be used.
+
+    Examples:
+
+    >>> import numpy as np
+    >>> import delphi_jax as dj
+    >>> compute = np.logspace(18, 20, 7)
+    >>> loss = 2 + 1000 * compute**-0.2
+    >>> fit = dj.bootstrap_study(compute, loss, [1e21], draws=1e6)
+    >>> fit.method, f"{fit.draws:.0e}", round(fit.intervals[0].median, 2)
+    ('table', '1e+06', 2.06)
     """
     arrays = checked_series(series, compute, loss)
     targets = np.atleast_1d(np.asarray(delphi().targets if targets is None else targets, dtype=np.float64))

@@ -78,6 +78,14 @@ def fit_study(
 
     The runs, the downstream evaluations and the sweep do not depend on one another: they are fitted side by
     side in threads, so that one compiles while another computes. Raises ValueError for an unknown part.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> study = dj.load_study("data", tables=["runs"])
+    >>> fit = dj.fit_study(study, ["laws"])
+    >>> [law.status.label for law in fit.laws.values()], fit.sweep is None
+    (['fitted', 'fitted'], True)
     """
     if unknown := set(parts) - set(PARTS):
         raise ValueError(f"unknown parts {sorted(unknown)}, expected some of {list(PARTS)}")
@@ -184,7 +192,19 @@ def _overtraining(isoflop: IsoflopFit, law: LawFit) -> OvertrainingFit | None:
 
 
 def fit_held_out(runs: RunTable, laws: Mapping[str, LawFit]) -> HeldOutFit:
-    """Held-out runs of a table, diverged ones included, beside the laws of their suites."""
+    """Held-out runs of a table, diverged ones included, beside the laws of their suites.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> study = dj.load_study("data", tables=["runs"])
+    >>> isoflop = dj.fit_isoflop(study.runs)
+    >>> suite = isoflop.suites[0]
+    >>> compute, loss, _ = isoflop.optima(suite)
+    >>> held_out = dj.fit_held_out(study.runs, {suite: dj.fit_law(compute, loss, series=suite)})
+    >>> held_out.means(suite)[0], held_out.residuals(suite).round(2)  # FLOPs, percent
+    (array([1.e+21, 1.e+22, 1.e+23]), array([0.15, 0.25, 0.62]))
+    """
     held_out = runs.where(runs.held_out)
     return HeldOutFit(
         tuple(
@@ -210,6 +230,19 @@ def fit_seeds(
 
     ``budgets`` are targets of the bootstrap, all of them by default; a budget without runs keeps its interval. Raises
     ValueError for a budget that the bootstrap did not forecast.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> study = dj.load_study("data", tables=["runs"])
+    >>> isoflop = dj.fit_isoflop(study.runs)
+    >>> suite = isoflop.suites[0]
+    >>> compute, loss, _ = isoflop.optima(suite)
+    >>> law = dj.fit_law(compute, loss, series=suite)
+    >>> bootstrap = dj.bootstrap_law(compute, loss, [1e22], draws=100, series=suite)
+    >>> seeds = dj.fit_seeds(dj.fit_held_out(study.runs, {suite: law}), law, bootstrap)
+    >>> len(seeds.rows())  # three seeds at 1e22 FLOPs
+    3
     """
     lines = []
     for budget in bootstrap.targets.tolist() if budgets is None else budgets:

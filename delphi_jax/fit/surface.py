@@ -48,6 +48,8 @@ _LOWER = 1e-12
 """and for draws where one of these lies lower than their own by this share:"""
 _RANKS = (0, 1, 4, 16, 64)
 """the lowest ones there, and some that are further away."""
+_SAME = 1e-8
+"""Relative difference of coefficients that is none."""
 _EXPONENT = 0.4
 """Exponent of a start, where nothing says another one."""
 _LEAST_POINTS, _LEAST_PLACES = 5, 3
@@ -81,12 +83,33 @@ def fit_surface(
     and from the optima of resamples (bootstrap restarting, Wood 2001). Fewer than five different runs or three
     different N or D, runs on one line of log N and log D, and equal losses have no fit, but a status. Raises ValueError
     for arrays that do not match or are not finite and positive.
+
+    Examples:
+
+    >>> import numpy as np
+    >>> import delphi_jax as dj
+    >>> N, D = (each.ravel() for each in np.meshgrid(np.logspace(8, 10, 4), np.logspace(9, 11, 4)))
+    >>> loss = 1.5 + 400 / N**0.3 + 500 / D**0.3
+    >>> fit = dj.fit_surface(N, D, loss)
+    >>> [round(value, 2) for value in (fit.E, fit.A, fit.B, fit.a, fit.b)]
+    [1.5, 400.0, 500.0, 0.3, 0.3]
     """
     return fit_surfaces({series: (params, tokens, loss)}, objective=objective)[series]
 
 
 def fit_surfaces(series: Series, *, objective: SurfaceObjective | None = None) -> dict[str, SurfaceFit]:
-    """Fit many series at once, (params, tokens, loss) by name; see :func:`fit_surface`."""
+    """Fit many series at once, (params, tokens, loss) by name; see :func:`fit_surface`.
+
+    Examples:
+
+    >>> import numpy as np
+    >>> import delphi_jax as dj
+    >>> N, D = (each.ravel() for each in np.meshgrid(np.logspace(8, 10, 4), np.logspace(9, 11, 4)))
+    >>> loss = 1.5 + 400 / N**0.3 + 500 / D**0.3
+    >>> fits = dj.fit_surfaces({"one": (N, D, loss), "other": (N, D, loss + 0.5)})
+    >>> {name: round(fit.E, 3) for name, fit in fits.items()}
+    {'one': 1.5, 'other': 2.0}
+    """
     objective = SurfaceObjective() if objective is None else objective
     arrays = {name: _checked(name, *columns) for name, columns in series.items()}
     found = {name: SurfaceFit(name, *columns, objective, _enough(*columns)) for name, columns in arrays.items()}
@@ -121,6 +144,17 @@ def bootstrap_surface(
     more of the others' optima. ``at`` are the (N, D) at which the loss is forecast. Draws to which no surface can be
     fitted are skipped and counted; BEYOND_DRAWS where fewer are left than :func:`~delphi_jax.quantiles.least_draws`.
     Raises ValueError as :func:`fit_surface`, for no draw, and for indices or places that are out of range.
+
+    Examples:
+
+    >>> import numpy as np
+    >>> import delphi_jax as dj
+    >>> N, D = (each.ravel() for each in np.meshgrid(np.logspace(8, 10, 4), np.logspace(9, 11, 4)))
+    >>> loss = 1.5 + 400 / N**0.3 + 500 / D**0.3
+    >>> noisy = loss + 1e-4 * (-1) ** np.arange(16)
+    >>> fit = dj.bootstrap_surface(N, D, noisy, draws=100)
+    >>> bool(fit.intervals["E"].low < 1.5 < fit.intervals["E"].high)
+    True
     """
     point = fit_surface(params, tokens, loss, objective=objective, series=series)
     places = np.asarray(at, dtype=np.float64).reshape(-1, 2)
@@ -138,7 +172,8 @@ def bootstrap_surface(
     quantities = coefficients | {"b/(a+b)": b / (a + b), "a/(a+b)": a / (a + b)}
     losses = surface_losses(*places.T, *theta.T[:, :, None])
     fitted = theta[np.isin(status, SurfaceBootstrap.FITS)]
-    apart = len(fitted) > 0 and not np.array_equal(fitted, np.broadcast_to(fitted[0], fitted.shape), equal_nan=True)
+    # Searches of the same resample end apart by rounding.
+    apart = len(fitted) > 0 and not np.allclose(fitted, fitted[0], rtol=_SAME, atol=0, equal_nan=True)
     enough = len(fitted) >= least_draws((percentiles[2] - percentiles[0]) / 100)
     if not (apart and enough):
         quantities, losses = {name: values[:0] for name, values in quantities.items()}, losses[:0]

@@ -28,6 +28,15 @@ def fit_study_surfaces(
 
     The IsoFLOP runs that finished enter, held-out runs take no part. Raises ValueError for a suite that has no such
     run, and as :func:`bootstrap_surface`.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> study = dj.load_study("data", tables=["runs"])
+    >>> isoflop = dj.fit_isoflop(study.runs)
+    >>> found = dj.fit_study_surfaces(study.runs, ["Delphi Scaling Suite (AdamH)"], draws=40)
+    >>> [(row["quantity"], row["status"]) for row in found.rows()][-2:]
+    [('b/(a+b)', 'fitted'), ('a/(a+b)', 'fitted')]
     """
     used, _ = fit_runs(runs)
     known = np.unique(used.suite).tolist()

@@ -45,6 +45,13 @@ def fit_sweep(sweep: SweepTable, *, process: str = BROAD) -> SweepFit:
     counted in ``SweepFit.skipped``. A cell without trials has status NO_DATA, one with fewer than three ("ard": four
     more than hyper-parameters) TOO_FEW_POINTS, one of equal losses with "ard" NO_SPREAD.
     Raises ValueError for an unknown process.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> fit = dj.fit_sweep(dj.load_study("data", tables=["sweep"]).sweep)
+    >>> len(fit.cells), [cell.status.label for cell in fit.cells].count("no data")
+    (24, 1)
     """
     if process not in PROCESSES:
         raise ValueError(f"unknown process {process!r}, expected one of {list(PROCESSES)}")

@@ -45,6 +45,18 @@ def leave_future_out(
 
     Raises ValueError for arrays that do not match or are not positive, and for held-out runs or asymptotes of suites
     that are not in ``series``.
+
+    Examples:
+
+    >>> import numpy as np
+    >>> import delphi_jax as dj
+    >>> compute = np.logspace(18, 20, 7)
+    >>> loss = 2 + 1000 * compute**-0.2
+    >>> found = dj.leave_future_out({"one": (compute, loss)}, method="optimum")
+    >>> [refit.budgets for refit in found.refits]
+    [3, 4, 5, 6, 7]
+    >>> max(abs(each.error) for each in found.predictions) < 1e-3  # percent
+    True
     """
     arrays = {name: _ordered(name, *pair) for name, pair in series.items()}
     later = {name: _ordered(f"{name}, held out", *pair) for name, pair in (held_out or {}).items()}

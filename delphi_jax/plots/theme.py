@@ -56,7 +56,14 @@ READABLE = 4.5
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours by role, ``#rrggbb`` each, and the font."""
+    """Colours by role, ``#rrggbb`` each, and the font.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> list(dj.THEMES), dj.THEMES["dark"].ink, dj.THEMES["dark"].dark
+    (['brand', 'light', 'dark'], '#ECE8E1', True)
+    """
 
     name: str
     cycle: tuple[str, ...]
@@ -112,6 +119,13 @@ def theme_from(given: Mapping[str, Any]) -> Theme:
 
     Keys are the fields of :class:`Theme`. Raises ValueError for an unknown key, and for a value that is not what its
     key needs, naming both.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> theme = dj.theme_from({"base": "dark", "page": "#000000"})
+    >>> theme.page, theme.ink, theme.dark
+    ('#000000', '#ECE8E1', True)
     """
     from delphi_jax.plots.vision import contrast
 
@@ -223,6 +237,14 @@ def recolor(document: dict[str, Any], theme: Theme) -> dict[str, Any]:
     """A figure document, drawn in the brand's colours, in those of ``theme``; the brand is the identity.
 
     Only values of keys that hold colours are exchanged: a run may be called "#385C8F". Opacities stay.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> brand, dark = dj.THEMES["brand"], dj.THEMES["dark"]
+    >>> document = {"data": [{"line": {"color": brand.accent}}], "layout": {}}
+    >>> dj.recolor(document, dark)["data"][0]["line"]["color"] == dark.accent
+    True
     """
     if theme == BRAND:
         return document

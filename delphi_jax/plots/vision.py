@@ -112,6 +112,14 @@ def color_conflicts(colors: Mapping[str, str], theme: Theme) -> list[str]:
 
     Two are confused where their CIEDE2000 under normal vision or one of :data:`DEFICIENCIES` is less than
     :data:`LEAST_DIFFERENCE`; one is overlooked where its contrast to the page is less than :data:`LEAST_CONTRAST`.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> [sentence[:40] for sentence in dj.color_conflicts({"one": "#000000", "other": "#FFFFFF"}, dj.THEMES["light"])]
+    ['other (#FFFFFF) has a contrast of 1.03 t']
+    >>> dj.color_conflicts({"one": "#3964A2", "other": "#AC561A"}, dj.THEMES["light"])
+    []
     """
     sentences = []
     for (one, first), (other, second) in combinations(colors.items(), 2):

@@ -17,7 +17,7 @@ from delphi_jax.tasks import Task
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["BESIDE", "MOST_SKIPPED", "Floats", "Interval", "Result", "plain"]
+__all__ = ["BESIDE", "MOST_SKIPPED", "Floats", "Interval", "Result", "Tabled", "plain"]
 
 Floats = NDArray[np.float64]
 
@@ -50,20 +50,12 @@ def plain(value: Any) -> Any:
     return value
 
 
-class Result:
-    """What every result can do: print as a table, become a data frame or JSON."""
+class Tabled:
+    """What prints as a table: in a terminal, and in a notebook with every text escaped."""
 
     def rows(self) -> list[dict[str, Any]]:
         """One mapping of column to value per line of the table that a reader should see."""
         raise NotImplementedError
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every field, arrays included, as JSON holds it."""
-        return plain(self)
-
-    def to_json(self, indent: int | None = None) -> str:
-        """Every field as a JSON text; numbers that do not exist are null, beside their status."""
-        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
 
     def to_frame(self) -> pd.DataFrame:
         """The rows as a pandas data frame."""
@@ -75,7 +67,19 @@ class Result:
         return f"{type(self).__name__}\n{self.to_frame().to_string(index=False)}"
 
     def _repr_html_(self) -> str:
-        return self.to_frame().to_html(index=False)
+        return self.to_frame().to_html(index=False, float_format="{:.6g}".format)
+
+
+class Result(Tabled):
+    """What every result can do: print as a table, become a data frame or JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field, arrays included, as JSON holds it."""
+        return plain(self)
+
+    def to_json(self, indent: int | None = None) -> str:
+        """Every field as a JSON text; numbers that do not exist are null, beside their status."""
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 @dataclass(frozen=True)

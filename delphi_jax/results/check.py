@@ -56,7 +56,15 @@ class StudyCheck(Result):
 
 
 def check_study(study: Study) -> StudyCheck:
-    """What a loaded study holds, counted."""
+    """What a loaded study holds, counted.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> check = dj.check_study(dj.load_study("data", tables=["runs"]))
+    >>> check.fittable, len(check.budgets)
+    (True, 14)
+    """
     runs, definition = study.runs, study.definition
     used, unfinished = fit_runs(runs)
     budgets = _budgets(used)

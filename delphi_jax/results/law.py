@@ -22,6 +22,12 @@ class Objective:
 
     Raises ValueError for a loss function or residual that is not one of those named, and for a ``delta`` that is not a
     finite positive number.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> dj.Objective("huber").label
+    'Huber(0.001) of log(L - L_inf)'
     """
 
     loss_function: Literal["squared", "huber"] = "squared"
@@ -60,7 +66,18 @@ class Objective:
 
 @dataclass(frozen=True)
 class PinnedAsymptote:
-    """An asymptote that is known from elsewhere, with the metric that it belongs to: of another it says nothing."""
+    """An asymptote that is known from elsewhere, with the metric that it belongs to: of another it says nothing.
+
+    Examples:
+
+    >>> import numpy as np
+    >>> import delphi_jax as dj
+    >>> compute = np.logspace(18, 20, 7)
+    >>> loss = 2 + 1000 * compute**-0.2
+    >>> pinned = dj.PinnedAsymptote(2.0, metric="loss")
+    >>> round(dj.fit_law(compute, loss, L_inf=pinned, metric="loss").alpha, 3)
+    0.2
+    """
 
     value: float
     metric: str

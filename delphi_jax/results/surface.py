@@ -32,6 +32,12 @@ class SurfaceObjective:
 
     Raises ValueError for a loss function or residual that is not one of those named, and for a ``delta`` that is not a
     finite positive number.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> dj.SurfaceObjective("squared", "log").label
+    'squared error of the log loss'
     """
 
     function: Literal["squared", "huber"] = "huber"

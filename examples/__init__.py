@@ -1,0 +1,1 @@
+"""The example notebooks, and what runs them."""
