@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar
 
 from annotated_types import Gt, Len
 
-__all__ = ["TABLE_SUFFIXES", "Checked", "Label", "Positive", "Text", "Unfit", "has_suffix", "stays", "table_file"]
+__all__ = [
+    "TABLE_SUFFIXES",
+    "Checked",
+    "Label",
+    "Positive",
+    "Text",
+    "Unfit",
+    "Value",
+    "Where",
+    "as_tuples",
+    "has_suffix",
+    "stays",
+    "table_file",
+]
 
 TABLE_SUFFIXES = (".json", ".csv", ".parquet")
 """Of the files that hold a table; one that is named without is looked for with each."""
@@ -16,6 +30,10 @@ Text = Annotated[str, Len(1, 10_000)]
 Label = Annotated[str, Len(1, 60)]
 """A name that figures show whole."""
 Positive = Annotated[float, Gt(0)]
+Value = str | bool | float
+"""Of a cell that sorts rows; text in any case, and true and false as CSV writes them."""
+Where = Mapping[Text, Value | tuple[Value, ...]]
+"""Values of a table's columns, one or several, of the rows that count."""
 
 
 class Checked:
@@ -36,6 +54,11 @@ def stays(file: str) -> bool:
     """Whether a path, on any system, is relative and never climbs."""
     parts = file.replace("\\", "/").split("/")
     return not (file.startswith(("/", "\\", "~")) or ".." in parts or ":" in parts[0] or "\0" in file)
+
+
+def as_tuples(where: Where) -> dict[str, tuple[Value, ...]]:
+    """The values by column, one or several."""
+    return {column: value if isinstance(value, tuple) else (value,) for column, value in where.items()}
 
 
 def has_suffix(table: str) -> bool:

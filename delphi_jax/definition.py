@@ -1,6 +1,7 @@
 """What a study is: its tables and their columns, suites, held-out runs, budgets, metric, targets, tasks and sweep.
 
-A study file (TOML) holds these classes field by field; :func:`~delphi_jax.io.definition.read_definition` reads one.
+A study file (TOML) holds these classes field by field, or extends a shipped one: see :mod:`~delphi_jax.io.definition`;
+:func:`~delphi_jax.io.definition.read_definition` reads one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Len, Lt
 
-from delphi_jax.checked import Checked, Positive, Text, Unfit, stays
+from delphi_jax.checked import Checked, Positive, Text, Unfit, Value, Where, stays
 from delphi_jax.heuristics import SweepDesign
 from delphi_jax.labels import ANSWER_TITLES, FIGURE_TITLES, LADDER_TITLE, MOBILE_FIGURES, SWEEP_TITLE, budget_name
 from delphi_jax.tasks import Task, task_faults
@@ -32,7 +33,6 @@ __all__ = [
     "RunSource",
     "SeedRule",
     "SuiteRule",
-    "Value",
     "delphi",
     "figure_title",
     "slug",
@@ -40,9 +40,6 @@ __all__ = [
 
 RUN_COLUMNS = ("name", "params", "tokens", "loss", "flops", "budget", "state", "suite", "held_out", "seed")
 """Our names of the columns of a table of runs."""
-
-Value = str | bool | float
-"""Of a cell that sorts rows; text in any case, and true and false as CSV writes them."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ class RunSource(Checked):
     """The column that the tables lack, from C = 6*N*D."""
     suite: str = ""
     """Label of the suite of every run in these files."""
-    where: Mapping[Text, Value | tuple[Value, ...]] = field(default_factory=dict)
+    where: Where = field(default_factory=dict)
     """Values of their columns, one or several, of the rows that count; other rows are left out."""
 
 
@@ -162,7 +159,15 @@ class Overtraining(Checked):
 
 @dataclass(frozen=True)
 class Definition(Checked):
-    """One study. Raises :class:`Unfit`, a ValueError, where its parts contradict each other."""
+    """One study. Raises :class:`Unfit`, a ValueError, where its parts contradict each other.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> pilot = dj.Definition("pilot", targets=(1e22, 1e23))
+    >>> pilot.largest_target, pilot.metric.unit
+    (1e+23, 'nats per token')
+    """
 
     name: Text
     metric: Metric = Metric()
@@ -262,7 +267,14 @@ class Definition(Checked):
 
 @functools.cache
 def delphi() -> Definition:
-    """The Delphi study, which is shipped and the default wherever none is given."""
+    """The Delphi study, which is shipped and the default wherever none is given.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> [rule.label for rule in dj.delphi().suites]
+    ['Delphi Scaling Suite (AdamH)', 'Initial Scaling Suite (Cautious AdamC)']
+    """
     # The reader stands above this module.
     from delphi_jax.io.definition import read_shipped
 

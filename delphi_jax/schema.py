@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delphi_jax.definition import RUN_COLUMNS, Definition, RunSource, Value
+from delphi_jax.checked import Value, Where, as_tuples
+from delphi_jax.definition import RUN_COLUMNS, Definition, RunSource
 from delphi_jax.heuristics import SweepDesign
 from delphi_jax.tasks import BITS_PER_BYTE, LOG_PROBABILITY, LOSS, Task
 
@@ -120,12 +121,16 @@ def evals_schema(task: Task) -> Schema:
     shot = {task.shot_column: _SHOT} if task.shot_column else {}
     soft = {task.budget_column: _FLOPS, task.soft_column: _SOFT[task.soft]}
     hard = {task.hard_column: _SHARE}
+    needed = shot | soft | (hard if task.hard_required else {})
     name = {task.run_column: LABEL}
+    nullable, optional = _sorted_by(task.where, needed, {}, name if task.hard_required else hard | name)
     return Schema(
         task.table,
-        needed=shot | soft | (hard if task.hard_required else {}),
-        optional=name if task.hard_required else hard | name,
+        needed=needed,
+        nullable=nullable,
+        optional=optional,
         names=(task.run_column,),
+        where=as_tuples(task.where),
         needed_for=f"the {task.name} views of mmlu-emergence",
     )
 
@@ -139,15 +144,26 @@ def externals_schema(task: Task) -> Schema:
         task.run_column: TEXT if by_run or task.in_house else LABEL,
         task.display_column: LABEL if by_run else TEXT,
     }
+    needed = soft | hard if task.hard_required else soft
+    nullable, optional = _sorted_by(task.external_where, needed, {} if task.hard_required else hard, kinds)
     return Schema(
         task.external_table,
-        needed=soft | hard if task.hard_required else soft,
-        nullable={} if task.hard_required else hard,
-        optional=kinds,
+        needed=needed,
+        nullable=nullable,
+        optional=optional,
         names=(task.run_column, task.display_column),
         in_house=task.in_house,
+        where=as_tuples(task.external_where),
         needed_for=f"the curve from soft to hard metric in the {task.name} views of mmlu-emergence",
     )
+
+
+def _sorted_by(
+    where: Where, needed: Mapping[str, Kind], nullable: Mapping[str, Kind], optional: Mapping[str, Kind]
+) -> tuple[dict[str, Kind], dict[str, Kind]]:
+    """Nullable and optional columns, where those of ``where`` must be there: as what they are read as anyway."""
+    sorting = {column: optional.get(column, VALUE) for column in where if column not in needed}
+    return sorting | dict(nullable), {column: kind for column, kind in optional.items() if column not in where}
 
 
 def sweep_schema(design: SweepDesign) -> Schema:
@@ -192,7 +208,7 @@ def runs_schema(definition: Definition, source: RunSource, table: str) -> Schema
         optional={column: kind for column, kind in optional.items() if column not in needed | nullable},
         loss=theirs["loss"],
         names=(theirs["name"],),
-        where={column: value if isinstance(value, tuple) else (value,) for column, value in source.where.items()},
+        where=as_tuples(source.where),
         needed_for="every fit of the scaling law",
     )
 

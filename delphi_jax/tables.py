@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from delphi_jax.definition import Budgets, Definition, SeedRule, SuiteRule, Value, delphi
+from delphi_jax.checked import Value
+from delphi_jax.definition import Budgets, Definition, SeedRule, SuiteRule, delphi
 from delphi_jax.heuristics import SweepDesign
 from delphi_jax.tasks import Task
 
@@ -137,7 +138,7 @@ class ExternalTable:
     hard: Floats
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Study:
     """Everything that one data folder holds, checked, derived and ready to be fitted."""
 
@@ -153,6 +154,15 @@ class Study:
     """The folder or files that the study was read from."""
     definition: Definition = field(default_factory=delphi)
     """With its targets and its divide, and with the suites that the tables name."""
+
+    def __repr__(self) -> str:
+        trials = "no sweep" if self.sweep is None else f"{len(self.sweep)} trials of a sweep"
+        tasks = ", ".join(self.evals) or "none"
+        left_out = sum(part.count for part in self.skipped)
+        return (
+            f"Study {self.definition.name!r} from {self.source}: {len(self.runs)} runs, {trials}, tasks: {tasks}, "
+            f"{left_out} rows left out"
+        )
 
 
 def suite_of(definition: Definition, name: str, value: str | None = None) -> str | None:

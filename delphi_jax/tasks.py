@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, get_args
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from delphi_jax.checked import Checked, Label, Positive, Text, Unfit, has_suffix, stays, table_file
+from delphi_jax.checked import (
+    Checked,
+    Label,
+    Positive,
+    Text,
+    Unfit,
+    Where,
+    as_tuples,
+    has_suffix,
+    stays,
+    table_file,
+)
 
 __all__ = [
     "BITS_PER_BYTE",
@@ -85,6 +96,10 @@ class Task(Checked):
     """Of the study's own runs, as a file of the data folder; the key where it is empty."""
     external_table: str = ""
     """Of the external models; that of the own runs with "_external" behind its stem where it is empty."""
+    where: Where = field(default_factory=dict)
+    """Values of its columns of the rows that are this task's own runs, in a table that holds others too."""
+    external_where: Where = field(default_factory=dict)
+    """The same of the external table: one table may serve several tasks, and both."""
     budget_column: Text = "budget"
     """FLOPs"""
     shot_column: str = ""
@@ -188,28 +203,39 @@ def task_faults(tasks: Sequence[Task], taken: Sequence[str] = ()) -> Iterator[Un
 
     Paths start at its "tasks".
     """
-    for field, said in (("key", "the key"), ("name", "the name")):
-        values = [getattr(task, field) for task in tasks]
+    for attribute, said in (("key", "the key"), ("name", "the name")):
+        values = [getattr(task, attribute) for task in tasks]
         for i, value in enumerate(values):
             if value in values[:i]:
-                yield Unfit(("tasks", i, field), f"{value!r} is also {said} of another task; call them apart")
-    tables = list(taken)
+                yield Unfit(("tasks", i, attribute), f"{value!r} is also {said} of another task; call them apart")
+    tables: list[tuple[str, Where]] = [(table, {}) for table in taken]
     for i, task in enumerate(tasks):
-        for field in ("table", "external_table"):
-            table = getattr(task, field)
-            if table in tables:
+        for name, where in (("table", task.where), ("external_table", task.external_where)):
+            table = getattr(task, name)
+            if any(table == other and not _apart(where, sorting) for other, sorting in tables):
                 said = f"{table!r} is another table of the study too; give every task its own"
-                yield Unfit(("tasks", i, field), said)
-            tables.append(table)
+                rows = "where" if name == "table" else "external_where"
+                yield Unfit(("tasks", i, name), f"{said}, or say with {rows} which of its rows are whose")
+            tables.append((table, where))
     first = [i for i, task in enumerate(tasks) if task.first_shot is not None]
     for i in first[1:]:
         yield Unfit(("tasks", i, "first_shot"), f"{tasks[first[0]].name} is shown first already; say it of one task")
+
+
+def _apart(one: Where, other: Where) -> bool:
+    """Whether a column tells the rows of both: no row has both values."""
+    ours, theirs = as_tuples(one), as_tuples(other)
+    return any(_words(ours[column]).isdisjoint(_words(theirs[column])) for column in ours.keys() & theirs.keys())
+
+
+def _words(values: Sequence[object]) -> set[str]:
+    return {str(value).strip().lower() for value in values}
 
 
 def no_evaluations(tasks: Sequence[Task]) -> str:
     """Why there is no downstream forecast, and what to do."""
     if not tasks:
         return "no downstream evaluations: the study names no task; add [[tasks]] to its study file"
-    tables = [table_file(task.table) for task in tasks]
+    tables = list(dict.fromkeys(table_file(task.table) for task in tasks))
     listed = " or ".join(part for part in (", ".join(tables[:-1]), tables[-1]) if part)
     return f"no downstream evaluations: put {listed} into the data folder"

@@ -418,6 +418,7 @@ def test_the_command_writes_the_page_and_says_what_it_left_out(tmp_path: Path, c
 @pytest.mark.parametrize("content", ["{", "[1]", '"x"', "\ud83d".encode("utf-8", "surrogatepass"), '{"sha256": 3}'])
 def test_a_provenance_file_that_cannot_be_read_is_said_and_costs_nothing(content: Any, tmp_path: Path) -> None:
     from delphi_jax.commands.report import _files, _provenance
+    from delphi_jax.definition import delphi
 
     class Args:
         data, study, runs, sweep = tmp_path, None, None, None
@@ -426,7 +427,7 @@ def test_a_provenance_file_that_cannot_be_read_is_said_and_costs_nothing(content
     (tmp_path / "provenance.json").write_bytes(content if isinstance(content, bytes) else content.encode())
     told = _provenance(Args)
     assert told == {} if "sha256" in str(content) else "cannot be read" in told["provenance.json"]
-    assert [(each.name, each.recorded) for each in _files(Args)] == [("runs.json", "not recorded")]
+    assert [(each.name, each.recorded) for each in _files(Args, delphi())] == [("runs.json", "not recorded")]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,10 @@ _CREDENTIALS = {
     "hf": "Credentials are the Hugging Face client's: `hf auth login` or HF_TOKEN; HF_ENDPOINT names another server.",
     "file": "Credentials of a URL are those in ~/.netrc, or in the URL; they are nowhere kept.",
 }
+
+
+_TABLE_COLUMN = re.compile(r"(?P<table>.+?\.(?:json|csv|parquet)|[^.]+)\.(?P<column>.+)", re.IGNORECASE)
+"""A column with its table, whose name may have a suffix."""
 
 
 def add_parser(commands: Any) -> None:
@@ -62,7 +67,8 @@ def add_parser(commands: Any) -> None:
         "--table",
         action="append",
         metavar="TABLE=PATH",
-        help="file of a table in the dataset; may be repeated (default: the file of that name, in any folder)",
+        help="file of a table in the dataset; may be repeated (default: the file of that name, in any folder; a table "
+        "that the study names with folders or a suffix has them here too)",
     )
     _add_columns(hf, "the name of a column in the dataset: [TABLE.]NAME=SOURCE; without TABLE, of runs")
     _add_all_columns(hf)
@@ -84,7 +90,8 @@ def _add_source(sources: Any, name: str, what: str, credentials: str) -> argpars
         "--study",
         type=Path,
         metavar="FILE",
-        help="study file: what its tables are (default: DIR/study.toml, else the Delphi study)",
+        help="study file, or the name of a shipped study: what its tables are (default: DIR/study.toml, else the "
+        "Delphi study); hf puts it into DIR",
     )
     parser.add_argument(
         "--check",
@@ -218,8 +225,8 @@ def _columns(texts: list[str] | None, table: str | None) -> list[ColumnMap]:
     sources: dict[str, dict[str, str]] = {} if table is None else {table: {}}
     for text in texts or []:
         name, source = _pair(text, "NAME=SOURCE")
-        prefix, dot, rest = name.partition(".")
-        own, column = (prefix, rest) if table is None and dot else (table or "runs", name)
+        found = _TABLE_COLUMN.fullmatch(name) if table is None else None
+        own, column = (found["table"], found["column"]) if found else (table or "runs", name)
         sources.setdefault(own, {})[column] = source
     return [ColumnMap(name, columns) for name, columns in sources.items()]
 
@@ -253,6 +260,8 @@ def _print_snapshot(snapshot: Snapshot) -> int:
     at = f" at commit {snapshot.revision}" if snapshot.revision else ""
     print(f"Fetched {count(len(tables), 'table')} from {snapshot.source}{at} to {snapshot.folder}")
     print_list("Tables", [f"{table.file}: {count(table.rows, 'row')}" for table in tables])
+    print_list("Study file", [f"study.toml: that of {snapshot.study}"] if snapshot.study else [])
+    print_list("Not in the source", snapshot.absent)
     print_list(
         "Kept without a value",
         [

@@ -92,7 +92,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         "--study",
         type=Path,
         metavar="FILE",
-        help="study file: what the tables hold (default: DIR/study.toml, else the Delphi study); see init and check",
+        help="study file, or the name of a shipped study: what the tables hold (default: DIR/study.toml, else the "
+        "Delphi study); see init and check",
     )
 
 

@@ -18,6 +18,7 @@ from delphi_jax.commands.reading import chosen_theme, keep_compiled_programs, lo
 from delphi_jax.status import InputError
 
 if TYPE_CHECKING:
+    from delphi_jax.definition import Definition
     from delphi_jax.report.model import File
     from delphi_jax.results import Result, StudyFit
     from delphi_jax.tables import Study
@@ -88,7 +89,7 @@ def _report(args: argparse.Namespace) -> int:
             made=datetime.date.today().isoformat(),
             simulated=any(map(is_simulated, folders_read(args))),
             versions=_versions(),
-            sources=_files(args),
+            sources=_files(args, study.definition),
             provenance=_provenance(args),
         )
         page = page_bytes(report, chosen_theme(args, study.definition, "light"))
@@ -232,25 +233,39 @@ def _versions() -> dict[str, str]:
     return found | {"Python": platform.python_version()}
 
 
-def _files(args: argparse.Namespace) -> list[File]:
+def _files(args: argparse.Namespace, definition: Definition) -> list[File]:
     """The files that were read, with their checksums, and whether their folder's provenance file says the same."""
     from delphi_jax.report.model import File
 
     found = []
-    for path in _paths(args):
+    for path in _paths(args, definition):
         content = path.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
-        recorded = _told(path.parent).get("sha256", {})
-        known = recorded.get(path.name) if isinstance(recorded, dict) else None
+        folder = args.data if args.data in path.parents else path.parent
+        name = path.relative_to(folder).as_posix()
+        known = _recorded(folder).get(name)
         words = "not recorded" if known is None else "as recorded" if known == digest else "differs from the record"
-        found.append(File(path.name, len(content), digest, words))
+        found.append(File(name, len(content), digest, words))
     return found
 
 
-def _paths(args: argparse.Namespace) -> list[Path]:
-    folder = sorted(args.data.iterdir()) if args.data is not None else []
+def _recorded(folder: Path) -> dict[str, Any]:
+    """Checksums by file, as the provenance of a simulated study, or of a snapshot, has them."""
+    from delphi_jax.fetch.snapshot import recorded_files
+
+    simulated = _told(folder).get("sha256", {})
+    return recorded_files(folder) | (simulated if isinstance(simulated, dict) else {})
+
+
+def _paths(args: argparse.Namespace, definition: Definition) -> list[Path]:
+    """The files of the data folder, and of the folders in it that the study names tables in, and single files."""
+    from delphi_jax.fetch.columns import schemas
+
+    folders = [] if args.data is None else [args.data, *((args.data / table).parent for table in schemas(definition))]
+    folder = [path for each in dict.fromkeys(folders) if each.is_dir() for path in sorted(each.iterdir())]
     tables = [path for path in folder if path.suffix in _READ and path.is_file() and path.name != _PROVENANCE]
-    given = [path for path in (args.study, args.runs, args.sweep) if path is not None]
+    # A shipped study has a name, no file of the user's.
+    given = [path for path in (args.study, args.runs, args.sweep) if path is not None and path.is_file()]
     return list(dict.fromkeys([*tables, *given]))
 
 

@@ -6,12 +6,12 @@ import csv
 import io
 import json
 import math
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from delphi_jax.checked import has_suffix
 from delphi_jax.definition import Definition
 from delphi_jax.io.files import READERS, RawTable
 from delphi_jax.schema import LABEL, Range, Schema, evals_schema, externals_schema, runs_schema, sweep_schema
@@ -40,18 +40,25 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class ColumnMap:
-    """Names in the source of one table's columns; a column that is not named here keeps its name."""
+    """Names in the source of one table's columns; a column that is not named here keeps its name.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> dj.ColumnMap("runs", {"loss": "eval/loss"}).sources["loss"]
+    'eval/loss'
+    """
 
     table: str = "runs"
     sources: Mapping[str, str] = field(default_factory=dict)
     """Name in the source by name in the table."""
 
-    def schema(self, definition: Definition) -> Schema:
-        """Of the table in a study; raises ValueError where that has no such table, or column."""
+    def schemas(self, definition: Definition) -> tuple[Schema, ...]:
+        """Of all that a study reads from the table; raises ValueError where it has no such table, or column."""
         tables = schemas(definition)
         if self.table not in tables:
             raise ValueError(f"{definition.name} has no table {self.table!r} to fetch: choose from {', '.join(tables)}")
-        columns = tables[self.table].columns
+        columns = _columns(tables[self.table])
         if unknown := [column for column in self.sources if column not in columns]:
             raise ValueError(f"{self.table} has no column {unknown[0]!r}: it has {', '.join(columns)}")
         return tables[self.table]
@@ -63,59 +70,74 @@ class Table:
 
     name: str
     suffix: str
-    """".json", or the source's where the file is kept as it is."""
+    """".json", or the source's where the file is kept as it is; empty where the name has one."""
     content: bytes
     rows: int
     missing: Mapping[str, int]
-    """Rows without a value, by needed column; they are kept."""
+    """Rows that count without a value, by needed column; they are kept."""
 
     @property
     def file(self) -> str:
         return self.name + self.suffix
 
 
-def schemas(definition: Definition) -> dict[str, Schema]:
-    """The tables of a study by the stem of their files; without those that it wants in a folder or form of its own."""
-    plain = [(source, file) for source in definition.runs for file in source.files if not re.search(r"[./\\]", file)]
-    found = [runs_schema(definition, source, file) for source, file in plain]
+def schemas(definition: Definition) -> dict[str, tuple[Schema, ...]]:
+    """What a study reads from each of its tables, by their paths in a data folder, with or without a suffix."""
+    found = [runs_schema(definition, source, file) for source in definition.runs for file in source.files]
     found += [sweep_schema(definition.sweep)] if definition.sweep is not None else []
     found += [make(task) for task in definition.tasks for make in (evals_schema, externals_schema)]
-    return {schema.table: schema for schema in found}
+    tables: dict[str, tuple[Schema, ...]] = {}
+    for schema in found:
+        # A name with a backslash is a path on some systems alone.
+        if "\\" not in schema.table:
+            tables[schema.table] = (*tables.get(schema.table, ()), schema)
+    return tables
 
 
 def table_from_file(
-    content: bytes, file_type: str, columns: ColumnMap, schema: Schema, where: str, *, all_columns: bool = False
+    content: bytes,
+    file_type: str,
+    columns: ColumnMap,
+    read_as: Sequence[Schema],
+    where: str,
+    *,
+    all_columns: bool = False,
 ) -> Table:
-    """The table that the bytes of a file hold: its needed columns as JSON, or with ``all_columns`` the file as it is.
+    """The table that the bytes of a file hold, for all that it is ``read_as``: its needed columns as JSON.
 
-    ``where`` names the source in errors. Raises InputError for what the reader of a data folder would refuse, and for
-    a mapped column that is not there.
+    A table whose name has a suffix stays of that type; with ``all_columns`` the file stays as it is. ``where`` names
+    the source in errors. Raises ValueError for a file of another type than the table's name says, InputError for what
+    the reader of a data folder would refuse, and for a mapped column that is not there.
     """
+    named = PurePosixPath(columns.table).suffix.lower() if has_suffix(columns.table) else ""
     suffix = f".{file_type}"
     if file_type == "jsonl":
         lines = [line for line in content.splitlines() if line.strip()]
         content, suffix = b"[" + b",\n".join(lines) + b"]", ".json"
+    if named and named != suffix:
+        raise ValueError(f"the study reads {columns.table}, not a {file_type} file: name one of that type")
     if columns.sources:
         content = _RENAMERS[suffix](content, columns.sources, where)
-    raw = _read(content, suffix, schema, where)
-    if all_columns:
-        return Table(columns.table, suffix, content, len(raw), missing_values(raw))
-    return Table(columns.table, ".json", _lines(_needed(raw, content, suffix)), len(raw), missing_values(raw))
+    raws = [_read(content, suffix, schema, where) for schema in read_as]
+    if not all_columns:
+        select = _SELECTORS[named or ".json"]
+        content, suffix = select(content, suffix, raws), named or ".json"
+    return Table(columns.table, "" if named else suffix, content, len(raws[0]), missing_values(raws))
 
 
 def json_table(rows: Sequence[Row], schema: Schema, where: str) -> Table:
-    """The table of ``rows``, by column; raises InputError as :func:`table_from_file`."""
-    content = _lines(rows)
-    raw = _read(content, ".json", schema, where)
-    return Table(schema.table, ".json", content, len(raw), missing_values(raw))
+    """The table of ``rows``, by column; raises as :func:`table_from_file`."""
+    return table_from_file(_lines(rows), "json", ColumnMap(schema.table), [schema], where, all_columns=True)
 
 
-def missing_values(raw: RawTable) -> dict[str, int]:
-    """Rows without a value, by needed column that has such rows."""
-    counts = {}
-    for column, kind in raw.schema.needed.items():
-        values = raw.columns[column].tolist()
-        counts[column] = sum(math.isnan(value) for value in values) if isinstance(kind, Range) else values.count(None)
+def missing_values(raws: Sequence[RawTable]) -> dict[str, int]:
+    """Rows that count without a value, by needed column that has such rows, over all that a table is read as."""
+    counts: dict[str, int] = {}
+    for raw in (raw.counted() for raw in raws):
+        for column, kind in raw.schema.needed.items():
+            values = raw.columns[column].tolist()
+            absent = sum(math.isnan(value) for value in values) if isinstance(kind, Range) else values.count(None)
+            counts[column] = counts.get(column, 0) + absent
     return {column: count for column, count in counts.items() if count}
 
 
@@ -136,20 +158,64 @@ def _read(content: bytes, suffix: str, schema: Schema, where: str) -> RawTable:
     return raw
 
 
-def _needed(raw: RawTable, content: bytes, suffix: str) -> list[Row]:
+def _columns(read_as: Sequence[Schema]) -> dict[str, Range | str]:
+    """Every column that is read, by kind; of several, the kind that takes more than names."""
+    columns: dict[str, Range | str] = {}
+    for schema in read_as:
+        columns |= {column: kind for column, kind in schema.columns.items() if columns.get(column, LABEL) == LABEL}
+    return columns
+
+
+def _needed_json(content: bytes, suffix: str, raws: Sequence[RawTable]) -> bytes:
     """The rows with just the columns that are read; JSON and Parquet keep NaN and null apart."""
-    columns = raw.schema.columns
+    columns = _columns([raw.schema for raw in raws])
     if suffix == ".csv":
-        lists = {column: raw.columns[column].tolist() for column in columns}
-        return [
-            {column: _null_if_nan(values[i]) for column, values in lists.items() if values[i] is not None}
-            for i in range(len(raw))
-        ]
+        lists = {column: values.tolist() for raw in raws for column, values in raw.columns.items()}
+        return _lines(
+            [
+                {column: _null_if_nan(values[i]) for column, values in lists.items() if values[i] is not None}
+                for i in range(len(raws[0]))
+            ]
+        )
     rows = _rows_of_json(content) if suffix == ".json" else _rows_of_parquet(content, columns)
-    return [
-        {column: row[column] for column, kind in columns.items() if column in row and _kept(row[column], kind)}
-        for row in rows
-    ]
+    return _lines(
+        [
+            {column: row[column] for column, kind in columns.items() if column in row and _kept(row[column], kind)}
+            for row in rows
+        ]
+    )
+
+
+def _needed_csv(content: bytes, suffix: str, raws: Sequence[RawTable]) -> bytes:
+    """The cells of just the columns that are read, as they are."""
+    columns = _columns([raw.schema for raw in raws])
+    rows = [row for row in csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")) if row]
+    places = [i for i, column in enumerate(rows[0]) if column.strip() in columns]
+    out = io.StringIO(newline="")
+    csv.writer(out, lineterminator="\n").writerows([row[i] for i in places] for row in rows)
+    return out.getvalue().encode()
+
+
+def _needed_parquet(content: bytes, suffix: str, raws: Sequence[RawTable]) -> bytes:
+    """Just the columns that are read, of the types that they have."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = _columns([raw.schema for raw in raws])
+    file = pq.ParquetFile(pa.BufferReader(content))
+    # What a writer said of all columns does not hold of these.
+    table = file.read(columns=[name for name in file.schema_arrow.names if name in columns]).replace_schema_metadata()
+    out = io.BytesIO()
+    pq.write_table(table, out)
+    return out.getvalue()
+
+
+_SELECTORS: dict[str, Callable[[bytes, str, Sequence[RawTable]], bytes]] = {
+    ".json": _needed_json,
+    ".csv": _needed_csv,
+    ".parquet": _needed_parquet,
+}
+"""What makes a file of a type, by suffix, with just the columns that are read."""
 
 
 def _kept(value: object, kind: Range | str) -> bool:

@@ -65,16 +65,25 @@ def fetch_file(
     a URL are used and nowhere kept; the values of its query are not recorded either. ``progress`` gets bytes. Raises
     ValueError for an unknown type or scheme, InputError where the content cannot be had, broke off or is no such
     table; ``out`` is then as it was.
+
+    Examples:
+
+    >>> import tempfile
+    >>> import delphi_jax as dj
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     snapshot = dj.fetch_file("data/runs.json", folder, "json")
+    ...     [part.item for part in snapshot.tables], len(dj.load_study(folder).runs)
+    (['runs.json'], 235)
     """
     if file_type not in FILE_TYPES:
         raise ValueError(f"unknown file type {file_type!r}: choose from {', '.join(FILE_TYPES)}")
     columns = columns or ColumnMap()
-    schema = columns.schema(find_definition(Path(out), study))
+    read_as = columns.schemas(find_definition(Path(out), study))
     source = _source(where)
     with open_folder(Path(out)) as folder:
         found = _content(str(where), source, {}, timeout, progress)
         assert found is not None
-        table = table_from_file(found.content, file_type, columns, schema, str(source), all_columns=all_columns)
+        table = table_from_file(found.content, file_type, columns, read_as, str(source), all_columns=all_columns)
         query = {"type": file_type, "columns": dict(columns.sources)}
         fetched = Fetched(table, source.name.rsplit("/", 1)[-1], query, found.revision)
         client = f"requests {importlib.metadata.version('requests')}" if _is_url(where) else "file"
@@ -86,6 +95,16 @@ def check_file(where: str | Path, out: Path, *, timeout: float = TIMEOUT, progre
 
     A URL is asked with its ETag or date first; where it answers with content, the checksums are compared. Raises
     InputError where ``out`` holds no such snapshot, or not as it was fetched, and as :func:`fetch_file`.
+
+    Examples:
+
+    >>> import tempfile
+    >>> import delphi_jax as dj
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = dj.fetch_file("data/runs.json", folder, "json")
+    ...     check = dj.check_file("data/runs.json", folder)
+    >>> check.moved_on, check.compared
+    (False, 'its checksum')
     """
     source = _source(where)
     records = check_local(Path(out), source)

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from delphi_jax.checked import has_suffix
 from delphi_jax.definition import Definition
 from delphi_jax.fetch.addresses import public_url
 from delphi_jax.fetch.client import RETRIES, TIMEOUT, Progress, ask, no_progress, refuse, require
 from delphi_jax.fetch.columns import ColumnMap, quoted, schemas, table_from_file, table_type
-from delphi_jax.fetch.snapshot import Check, Fetched, Snapshot, Source, check_local, open_folder
+from delphi_jax.fetch.snapshot import Check, Fetched, Snapshot, Source, StudyFile, check_local, open_folder
+from delphi_jax.io.definition import STUDY_FILE, read_shipped, shipped_studies, study_bytes
 from delphi_jax.io.study import find_definition
 from delphi_jax.status import InputError
 
@@ -66,17 +68,21 @@ def fetch_hf(
 ) -> Snapshot:
     """Fetch a study's tables from the dataset ``OWNER/DATASET`` into the folder ``out``, all from one commit.
 
-    Taken are the files whose stem is a table's name (``runs.parquet``, in any folder) as .json, .jsonl, .csv or
-    .parquet, and the ``files`` (path by table). ``study`` says which tables there are: by default ``study.toml`` of
+    Taken are the files that a table's name, with its folders, ends (``runs.parquet``, in any folder) as .json, .jsonl,
+    .csv or .parquet, or as what the name says, and the ``files`` (path by table). ``study``, a study file or the name
+    of a shipped study, says which tables there are, and is put beside them as ``study.toml``: by default that of
     ``out``, else the Delphi study. ``progress`` gets bytes. Raises ValueError for a name that is none, InputError where
-    the dataset cannot be had, holds no table or one twice, or a table cannot be used; ``out`` is then as it was.
+    the dataset cannot be had, holds no table or one twice, a table cannot be used, or another ``study.toml`` is there;
+    ``out`` is then as it was.
     """
     source = _source(dataset)
     definition = find_definition(Path(out), study)
     asked = _asked(files or {}, definition)
     maps = _maps(columns, definition)
     require("huggingface_hub", "hf", "from Hugging Face")
+    study_file = _study_file(Path(out), study)
     with open_folder(Path(out)) as folder:
+        folder.new_study(study_file)
         listing = _list(source, revision, timeout)
         chosen = _choose(source, listing, asked, schemas(definition))
         if unused := set(maps) - set(chosen):
@@ -89,11 +95,13 @@ def fetch_hf(
             file_type = table_type(file.path) or "json"
             column_map = maps.get(table, ColumnMap(table))
             query = {"server": listing.server, "revision": revision, "columns": dict(column_map.sources)}
-            schema = column_map.schema(definition)
-            fetched = table_from_file(content, file_type, column_map, schema, where, all_columns=all_columns)
+            read_as = column_map.schemas(definition)
+            fetched = table_from_file(content, file_type, column_map, read_as, where, all_columns=all_columns)
             kept = {"commit": listing.commit, "modified": listing.modified, "checksum": file.checksum}
             tables.append(Fetched(fetched, file.path, query, kept))
-        return folder.replace(source, tables, f"huggingface_hub {importlib.metadata.version('huggingface_hub')}")
+        client = f"huggingface_hub {importlib.metadata.version('huggingface_hub')}"
+        absent = [table for table in schemas(definition) if table not in chosen]
+        return folder.replace(source, tables, client, study_file, absent)
 
 
 def check_hf(dataset: str, out: Path, *, timeout: float = TIMEOUT) -> Check:
@@ -128,9 +136,16 @@ def _source(dataset: str) -> Source:
     return Source("hf", dataset)
 
 
+def _study_file(out: Path, study: Path | Definition | None) -> StudyFile | None:
+    """The study file to put beside the tables; None where there is none, or it lies there itself."""
+    if study is None or isinstance(study, Definition) or Path(study).resolve() == (out / STUDY_FILE).resolve():
+        return None
+    return StudyFile(str(study), study_bytes(Path(study)))
+
+
 def _asked(files: Mapping[str, str], definition: Definition) -> dict[str, str]:
     for table, path in files.items():
-        ColumnMap(table).schema(definition)
+        ColumnMap(table).schemas(definition)
         if not _plain(path):
             raise ValueError(f"{path!r} is no path in a dataset: expected folders and a name, such as data/runs.json")
         if table_type(path) is None:
@@ -140,7 +155,7 @@ def _asked(files: Mapping[str, str], definition: Definition) -> dict[str, str]:
 
 def _maps(columns: Sequence[ColumnMap], definition: Definition) -> dict[str, ColumnMap]:
     for column_map in columns:
-        column_map.schema(definition)
+        column_map.schemas(definition)
     maps = {column_map.table: column_map for column_map in columns}
     if len(maps) != len(columns):
         raise ValueError("columns of one table are named twice: put them into one ColumnMap")
@@ -192,7 +207,7 @@ def _choose(
     for table in tables:
         if table in asked:
             continue
-        found = [file for path, file in listing.files.items() if PurePosixPath(path).stem == table and table_type(path)]
+        found = _files_of(listing, table)
         if unsafe := [file.path for file in found if not _plain(file.path)]:
             raise InputError(f"{source}: lists a file outside of the dataset, {quoted(unsafe[0])}: do not trust it")
         if len(found) == 1:
@@ -201,15 +216,33 @@ def _choose(
             names = ", ".join(quoted(file.path) for file in found[:_NAMES_SHOWN])
             raise InputError(f"{source}: {len(found)} files for {table}: {names}; choose with --table {table}=PATH")
     if strict and not chosen:
-        raise InputError(f"{source}: holds no table of a study ({', '.join(tables)}); {_there(listing)}")
+        fitting = next((name for name in shipped_studies() if _fits(listing, name)), None)
+        hint = fitting and f"They fit the shipped study {fitting}: add --study {fitting}"
+        raise InputError(f"{source}: holds no table of a study ({', '.join(tables)}); {_there(listing, hint)}")
     return {table: chosen[table] for table in tables if table in chosen}
 
 
-def _there(listing: _Listing) -> str:
+def _files_of(listing: _Listing, table: str) -> list[_File]:
+    """The files that the name of a table, with its folders, ends; a suffix that it has is theirs."""
+    wanted = PurePosixPath(table).parts
+    found = []
+    for path, file in listing.files.items():
+        if table_type(path):
+            named = PurePosixPath(path) if has_suffix(table) else PurePosixPath(path).with_suffix("")
+            found += [file] if named.parts[-len(wanted) :] == wanted else []
+    return found
+
+
+def _fits(listing: _Listing, study: str) -> bool:
+    """Whether the dataset holds every table of a shipped study."""
+    return all(len(_files_of(listing, table)) == 1 for table in schemas(read_shipped(study)))
+
+
+def _there(listing: _Listing, hint: str | None = None) -> str:
     paths = [path for path in listing.files if table_type(path)]
     names = ", ".join(quoted(path) for path in paths[:_NAMES_SHOWN])
     more = f" and {len(paths) - _NAMES_SHOWN} more" if len(paths) > _NAMES_SHOWN else ""
-    return f"the files there are {names or 'none that can be read'}{more}. Name one with --table TABLE=PATH"
+    return f"the files there are {names or 'none that can be read'}{more}. {hint or 'Name one with --table TABLE=PATH'}"
 
 
 def _download(

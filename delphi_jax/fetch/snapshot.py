@@ -1,6 +1,7 @@
 """Fetched tables in a data folder: replaced together or not at all, with a record of where each came from.
 
-``provenance.json`` names the source, query, revision, time, rows and SHA-256 of every table. A fetch stages the new
+``provenance.json`` names the source, query, revision, time, rows and SHA-256 of every table, and of the study file
+where that was given with them. A fetch stages the new
 files beside the old ones, keeps the old ones until the record is in place, and so can be undone: by itself where it
 fails, by the next fetch where it was killed. In between the checksums tell.
 """
@@ -16,10 +17,12 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from delphi_jax.checked import has_suffix, stays
 from delphi_jax.fetch.columns import Table
+from delphi_jax.io.definition import STUDY_FILE
 from delphi_jax.io.files import READERS
 from delphi_jax.simulate import is_simulated
 from delphi_jax.status import InputError
@@ -30,10 +33,12 @@ __all__ = [
     "Folder",
     "Snapshot",
     "Source",
+    "StudyFile",
     "changed_files",
     "check_local",
     "open_folder",
     "read_records",
+    "recorded_files",
 ]
 
 PROVENANCE = "provenance.json"
@@ -43,7 +48,7 @@ _STAGE = ".delphi-fetch-"
 _SWAPPING = "swapping.json"
 
 Record = dict[str, Any]
-"""What provenance says of one table."""
+"""What provenance says of one table, or of the study file."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,19 @@ class Fetched:
 
 
 @dataclass(frozen=True)
+class StudyFile:
+    """The study file that tables are fetched for."""
+
+    name: str
+    """Of a shipped study, or the path of the file."""
+    content: bytes
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """What a fetch left in the folder."""
 
@@ -81,7 +99,11 @@ class Snapshot:
     removed: tuple[str, ...]
     """Tables of the same source that it has no longer."""
     displaced: tuple[str, ...]
-    """Tables that stood for another source until now, each with that source."""
+    """Tables that stood for another source until now, each with that source, and a study file for another study."""
+    study: str = ""
+    """Name of the study of which the study file was written; empty where none was."""
+    absent: tuple[str, ...] = ()
+    """Tables of the study that the source does not hold."""
 
     @property
     def revision(self) -> str | None:
@@ -112,11 +134,20 @@ class Folder:
     path: Path
     stage: Path
     records: Mapping[str, Record]
+    study: Record | None = None
 
-    def replace(self, source: Source, tables: Sequence[Fetched], client: str) -> Snapshot:
-        """Put ``tables`` in the place of what the same source left here; other sources' tables stay.
+    def replace(
+        self,
+        source: Source,
+        tables: Sequence[Fetched],
+        client: str,
+        study: StudyFile | None = None,
+        absent: Sequence[str] = (),
+    ) -> Snapshot:
+        """Put ``tables`` in the place of what the same source left here, and ``study`` beside them.
 
-        Raises InputError where a file that no fetch wrote, or that was edited since, is in the way.
+        Other sources' tables stay, and so does a study file where none is given, or it is the same. Raises InputError
+        where a file that no fetch wrote, or that was edited since, is in the way.
         """
         recorded = _recorded(source)
         names = [part.table.name for part in tables]
@@ -125,6 +156,7 @@ class Folder:
         removed = removed if source.kind == "hf" else []
         for name in names:
             self._require_free(name)
+        study = self.new_study(study)
         others = {name: record["source"] for name, record in self.records.items() if name in names}
         displaced = [
             f"{name} of {other['kind']} {other['name']}" for name, other in others.items() if other != recorded
@@ -144,22 +176,54 @@ class Folder:
                 "fetched": now,
                 "client": client,
             }
+        # A study file that was edited since is the user's own.
+        told = self.study if self.study and _sha256(self.path / STUDY_FILE) == self.study["sha256"] else None
+        if study is not None:
+            told = {"file": STUDY_FILE, "sha256": study.sha256, "study": study.name, "fetched": now}
+            if self.study is not None and self.study["study"] != study.name:
+                displaced.append(f"{STUDY_FILE} of {self.study['study']}")
         stale = {self.records[name]["file"] for name in [*removed, *records] if name in self.records}
         stale -= {record["file"] for record in records.values()}
         files = {part.table.file: part.table.content for part in tables}
         provenance = {"what": _WHAT, "format": _FORMAT, "tables": records}
+        if told is not None:
+            provenance["study"] = told
+        if study is not None:
+            files[STUDY_FILE] = study.content
         files[PROVENANCE] = (json.dumps(provenance, indent=2, ensure_ascii=True) + "\n").encode()
         with _writing(self.path):
             self._swap(files, stale)
-        return Snapshot(self.path, source, tuple(tables), tuple(removed), tuple(displaced))
+        name = "" if study is None else study.name
+        return Snapshot(self.path, source, tuple(tables), tuple(removed), tuple(displaced), name, tuple(absent))
+
+    def new_study(self, study: StudyFile | None) -> StudyFile | None:
+        """``study`` where it is to be written: not where the folder's own study file is the same.
+
+        Raises InputError where another one, which no fetch wrote or which was edited since, is in the way.
+        """
+        path = self.path / STUDY_FILE
+        if study is None or not os.path.lexists(path):
+            return study
+        there = _sha256(path)
+        if self.study is not None and there in (self.study["sha256"], study.sha256):
+            return study
+        if there == study.sha256:
+            return None
+        why = "was not written by a fetch" if self.study is None else "was changed since it was fetched"
+        raise InputError(
+            f"{path}: {why}, and says something else than the study {study.name}; choose another folder, move it away, "
+            "or leave out --study to keep it"
+        )
 
     def _require_free(self, table: str) -> None:
         ours = self.records.get(table)
-        for suffix in READERS:
-            path = self.path / f"{table}{suffix}"
+        if not _inside(self.path, table):
+            raise InputError(f"{self.path / table}: leads out of the folder by a link; choose another folder")
+        for file in _files(table):
+            path = self.path / file
             if not os.path.lexists(path):
                 continue
-            if ours is None or path.name != ours["file"]:
+            if ours is None or file != ours["file"]:
                 raise InputError(f"{path}: was not written by a fetch; choose another folder, or move it away")
             if _sha256(path) != ours["sha256"]:
                 raise InputError(f"{path}: was changed since it was fetched; move it away, then fetch again")
@@ -170,19 +234,22 @@ class Folder:
         new.mkdir()
         old.mkdir()
         for name, content in files.items():
-            (new / name).write_bytes(content)
+            _with_folder(new / name).write_bytes(content)
         for name in {*files, *stale}:
             with contextlib.suppress(FileNotFoundError):
-                shutil.copy2(self.path / name, old / name, follow_symlinks=False)
+                shutil.copy2(self.path / name, _with_folder(old / name), follow_symlinks=False)
+        folders = dict.fromkeys(folder for name in files for folder in reversed(_folders(name)))
+        made = [folder for folder in folders if not os.path.lexists(self.path / folder)]
         # From here on a kill leaves something to undo: the marker says what.
-        (self.stage / _SWAPPING).write_text(json.dumps({"written": sorted(files)}))
+        (self.stage / _SWAPPING).write_text(json.dumps({"written": sorted(files), "made": made}))
         for name in stale:
             (self.path / name).unlink(missing_ok=True)
         for name in files:
             if name != PROVENANCE:
-                os.replace(new / name, self.path / name)
+                os.replace(new / name, _with_folder(self.path / name))
         os.replace(new / PROVENANCE, self.path / PROVENANCE)
         (self.stage / _SWAPPING).unlink()
+        _remove_empty(self.path, [folder for name in stale for folder in _folders(name)])
 
 
 @contextlib.contextmanager
@@ -200,10 +267,10 @@ def open_folder(out: Path) -> Iterator[Folder]:
             with _writing(out):
                 for leftover in _leftovers(out):
                     _undo(out, leftover)
-                records = read_records(out)
+                records, study = _read_provenance(out)
                 stage = Path(tempfile.mkdtemp(prefix=_STAGE, dir=out))
             try:
-                yield Folder(out, stage, records)
+                yield Folder(out, stage, records, study)
             finally:
                 _undo(out, stage)
     finally:
@@ -250,14 +317,44 @@ def _undo(out: Path, stage: Path) -> None:
     marker = stage / _SWAPPING
     if marker.exists():
         with contextlib.suppress(ValueError):
-            for name in json.loads(marker.read_text())["written"]:
-                # A plain name: the folder may have been another's.
-                if name == os.path.basename(name) and not (stage / "new" / name).exists():
+            told = json.loads(marker.read_text())
+            for name in told["written"]:
+                # Within the folder, which may have been another's.
+                if _inside(out, name) and not (stage / "new" / name).exists():
                     (out / name).unlink(missing_ok=True)
-        for kept in (stage / "old").iterdir():
-            os.replace(kept, out / kept.name)
+            _remove_empty(out, [folder for folder in reversed(told.get("made", [])) if _inside(out, folder)])
+        old = stage / "old"
+        for kept in [path for path in old.rglob("*") if path.is_symlink() or not path.is_dir()]:
+            if _inside(out, name := kept.relative_to(old).as_posix()):
+                os.replace(kept, _with_folder(out / name))
         marker.unlink()
     shutil.rmtree(stage, ignore_errors=True)
+
+
+def _folders(name: str) -> list[str]:
+    """The folders of a file below the data folder, the innermost first."""
+    return [str(folder) for folder in PurePosixPath(name).parents][:-1]
+
+
+def _with_folder(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _remove_empty(out: Path, folders: Sequence[str]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            (out / folder).rmdir()
+
+
+def _inside(out: Path, name: str) -> bool:
+    """Whether ``name`` is below ``out``: it does not climb, and none of its folders is a link."""
+    return stays(name) and "\\" not in name and not any((out / folder).is_symlink() for folder in _folders(name))
+
+
+def _files(table: str) -> list[str]:
+    """What the file of a table may be called."""
+    return [table] if has_suffix(table) else [f"{table}{suffix}" for suffix in READERS]
 
 
 def read_records(out: Path) -> dict[str, Record]:
@@ -265,9 +362,14 @@ def read_records(out: Path) -> dict[str, Record]:
 
     Raises InputError for a simulated study, and for a provenance that no fetch wrote.
     """
+    return _read_provenance(out)[0]
+
+
+def _read_provenance(out: Path) -> tuple[dict[str, Record], Record | None]:
+    """What the provenance of ``out`` says of each table, and of the study file if it was fetched with them."""
     path = out / PROVENANCE
     if not os.path.lexists(path):
-        return {}
+        return {}, None
     if is_simulated(out):
         raise InputError(f"{out}: holds a simulated study, which is not to be mixed with runs; choose another folder")
     try:
@@ -277,23 +379,33 @@ def read_records(out: Path) -> dict[str, Record]:
         records = provenance["tables"]
         for table, record in records.items():
             # Names of files come from here: nothing but a table's own is taken.
-            names = {f"{table}{suffix}" for suffix in READERS}
-            if record["file"] not in names or record["file"] != os.path.basename(record["file"]):
+            if record["file"] not in _files(table) or not _inside(out, record["file"]):
                 raise ValueError
             _ = record["sha256"], record["source"]["kind"], record["source"]["name"], record["query"]
             _ = record["revision"], record["rows"], record["item"]
+        study = provenance.get("study")
+        if study is not None:
+            _ = study["sha256"], study["study"]
+            if study["file"] != STUDY_FILE:
+                raise ValueError
     except (AttributeError, KeyError, TypeError, ValueError, OSError):
         raise InputError(f"{path}: was not written by this version's fetch; choose another folder") from None
-    return records
+    return records, study
 
 
 def changed_files(out: Path) -> list[str]:
     """Files of the snapshot in ``out`` that are not as they were fetched; empty where there is no snapshot."""
+    return [file for file, sha256 in recorded_files(out).items() if _sha256(out / file) != sha256]
+
+
+def recorded_files(out: Path) -> dict[str, str]:
+    """The SHA-256 of each file of the snapshot in ``out`` as it was fetched; empty where there is no snapshot."""
     try:
-        records = read_records(out)
+        records, study = _read_provenance(out)
     except InputError:
-        return []
-    return [record["file"] for record in records.values() if _sha256(out / record["file"]) != record["sha256"]]
+        return {}
+    told = [*records.values(), *([study] if study is not None else [])]
+    return {record["file"]: record["sha256"] for record in told}
 
 
 def check_local(out: Path, source: Source) -> dict[str, Record]:

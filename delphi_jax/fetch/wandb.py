@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from delphi_jax.checked import has_suffix
 from delphi_jax.definition import Definition
 from delphi_jax.fetch.addresses import public_url
 from delphi_jax.fetch.client import RETRIES, TIMEOUT, Progress, ask, no_progress, refuse, require
-from delphi_jax.fetch.columns import ColumnMap, json_table, quoted
+from delphi_jax.fetch.columns import ColumnMap, json_table, quoted, table_type
 from delphi_jax.fetch.snapshot import Check, Fetched, Snapshot, Source, check_local, open_folder
 from delphi_jax.io.study import find_definition
 from delphi_jax.schema import LABEL, TEXT, VALUE, Range, Schema
@@ -82,7 +83,7 @@ def fetch_wandb(
     source = _source(project)
     definition = find_definition(Path(out), study)
     columns = _selectors(columns or ColumnMap(), definition)
-    schema = columns.schema(definition)
+    schema = _schema(columns, definition)
     require("wandb", "wandb", "from W&B")
     with open_folder(Path(out)) as folder:
         found = _project(source, columns, schema, dict(filters or {}), per_page, timeout, progress)
@@ -125,9 +126,21 @@ def _source(project: str) -> Source:
     return Source("wandb", project)
 
 
+def _schema(columns: ColumnMap, definition: Definition) -> Schema:
+    """Of a table that is read as one thing and can be kept as JSON; raises ValueError for another."""
+    schema, *others = columns.schemas(definition)
+    if others or (has_suffix(columns.table) and table_type(columns.table) != "json"):
+        raise ValueError(
+            f"{columns.table} is read as {len(others) + 1} tables: runs make one"
+            if others
+            else f"the study reads {columns.table}, and runs come as JSON: name the table there without its suffix"
+        )
+    return schema
+
+
 def _selectors(columns: ColumnMap, definition: Definition) -> ColumnMap:
     """``columns`` over the defaults of its table, each checked."""
-    schema = columns.schema(definition)
+    schema = _schema(columns, definition)
     for column, selector in columns.sources.items():
         kind, _, key = selector.partition(":")
         if kind not in ("summary", "config", "run") or not key or (kind == "run" and key not in _ATTRIBUTES):

@@ -1,4 +1,9 @@
-"""A study file (TOML) to a :class:`~delphi_jax.definition.Definition`; whatever is wrong with it is an InputError."""
+"""A study file (TOML) to a :class:`~delphi_jax.definition.Definition`; whatever is wrong with it is an InputError.
+
+With ``extends = NAME`` at its top a file says only in what it differs from a study that the package carries. Its tables
+(``[sweep]``) are laid over that study's key by key; all else stands in for what that study says as a whole: lists,
+such as ``[[suites]]`` and ``targets``, and what is nested in a table.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,8 @@ import json
 import re
 import tomllib
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,32 +26,98 @@ from delphi_jax.text import shown
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = ["STUDY_FILE", "key_lines", "parse_definition", "read_definition", "read_shipped"]
+__all__ = [
+    "STUDY_FILE",
+    "is_shipped",
+    "key_lines",
+    "parse_definition",
+    "read_definition",
+    "read_shipped",
+    "shipped_studies",
+    "study_bytes",
+]
 
 STUDY_FILE = "study.toml"
 """Name of the study file of a data folder."""
 
 _SHIPPED = Path(__file__).resolve().parents[1] / "studies"
+_EXTENDS = "extends"
 _MOST_BYTES = 1_000_000
 _MAX_FAULTS = 5
 
 Key = tuple[str | int, ...]
 
 
+@dataclass(frozen=True)
+class _Layer:
+    """One study file as it was read."""
+
+    source: str
+    """What errors call it."""
+    text: str
+    document: Mapping[str, Any]
+
+
+def shipped_studies() -> list[str]:
+    """Names of the studies that the package carries."""
+    return sorted(path.stem for path in _SHIPPED.glob("*.toml"))
+
+
+def is_shipped(study: str | Path) -> bool:
+    """Whether ``study`` names a study that the package carries; a file of that name comes first."""
+    return str(study) in shipped_studies() and not Path(study).is_file()
+
+
 def read_shipped(name: str) -> Definition:
     """A study that the package carries."""
+    return parse_definition(*_shipped(name))
+
+
+def study_bytes(study: Path) -> bytes:
+    """The content of a study file, or of the study that the package carries under that name.
+
+    Raises InputError where there is neither, or it cannot be read.
+    """
+    path = _SHIPPED / f"{study}.toml" if is_shipped(study) else study
+    try:
+        return path.read_bytes()
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a directory, expected a study file (TOML)") from None
+    except FileNotFoundError as error:
+        names = ", ".join(shipped_studies())
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); give a study file, or the name of a shipped study: {names}"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _shipped(name: str) -> tuple[str, str]:
+    """Text of a study that the package carries, and what errors call it."""
     path = _SHIPPED / f"{name}.toml"
-    return parse_definition(path.read_text(encoding="utf-8"), f"{path.name} (shipped)")
+    return path.read_text(encoding="utf-8"), f"{path.name} (shipped)"
 
 
 def read_definition(path: Path) -> Definition:
-    """Read one study file. Raises InputError, with the line, where it cannot be read or says what does not fit."""
-    try:
-        content = path.read_bytes()
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a directory, expected a study file (TOML)") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    """Read one study file, or the study of that name that the package carries.
+
+    Raises InputError, with the line, where it cannot be read or says what does not fit.
+
+    Examples:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import delphi_jax as dj
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "study.toml"
+    ...     _ = path.write_text('name = "pilot"')
+    ...     definition = dj.read_definition(path)
+    >>> definition.name, definition.metric.name
+    ('pilot', 'loss')
+    """
+    if is_shipped(path):
+        return read_shipped(str(path))
+    content = study_bytes(path)
     if len(content) > _MOST_BYTES:
         raise InputError(f"{path}: holds {len(content)} bytes, a study file at most {_MOST_BYTES}: give the TOML file")
     try:
@@ -60,8 +132,54 @@ def parse_definition(text: str, source: str) -> Definition:
     """The definition that a study file's ``text`` holds; ``source`` is what errors call the file."""
     from pydantic import ValidationError
 
+    layers = _layers(text, source)
+    document = _merged([layer.document for layer in layers])
+    if "source" in document:
+        raise _refuse(layers, document, [{"type": "unexpected_keyword_argument", "loc": ("source",)}])
     try:
-        document = tomllib.loads(text)
+        # By way of JSON, whose lists and objects are tuples and dataclasses even where types are taken strictly.
+        found = _adapter().validate_json(json.dumps(document, default=str))
+    except ValidationError as error:
+        raise _refuse(layers, document, error.errors(include_url=False)) from None
+    return dataclasses.replace(found, source=source)
+
+
+def _layers(text: str, source: str) -> list[_Layer]:
+    """The study file, the one that it extends, and so on."""
+    layers: list[_Layer] = []
+    passed: list[str] = []
+    while True:
+        document = _document(text, source)
+        name = document.pop(_EXTENDS, None)
+        layers.append(_Layer(source, text, document))
+        if name is None:
+            return layers
+        studies = shipped_studies()
+        fault = ""
+        if not isinstance(name, str) or name not in studies:
+            fault = f"found {shown(name)}, expected the name of a shipped study: {', '.join(studies)}"
+        elif name in passed:
+            fault = f"{name!r} comes back to itself ({' -> '.join([*passed, name])}); leave it out"
+        if fault:
+            line = key_lines(text).get((_EXTENDS,), 0)
+            raise InputError(f"{source}: 1 key cannot be used\n  line {line}, {_EXTENDS}: {fault}")
+        passed.append(name)
+        text, source = _shipped(name)
+
+
+def _merged(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The first of ``documents`` over the second and so on: tables key by key, all else as a whole."""
+    merged: dict[str, Any] = {}
+    for document in reversed(documents):
+        for key, value in document.items():
+            both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+            merged[key] = merged[key] | value if both else value
+    return merged
+
+
+def _document(text: str, source: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{source}: is not valid TOML: {_lower(str(error))}; correct that line") from None
     except RecursionError:
@@ -69,14 +187,6 @@ def parse_definition(text: str, source: str) -> Definition:
     except ValueError:
         # Python converts integers of up to 4300 digits.
         raise InputError(f"{source}: holds a number with too many digits; write it as 1e21") from None
-    if "source" in document:
-        raise _refuse(source, text, document, [{"type": "unexpected_keyword_argument", "loc": ("source",)}])
-    try:
-        # By way of JSON, whose lists and objects are tuples and dataclasses even where types are taken strictly.
-        found = _adapter().validate_json(json.dumps(document, default=str))
-    except ValidationError as error:
-        raise _refuse(source, text, document, error.errors(include_url=False)) from None
-    return dataclasses.replace(found, source=source)
 
 
 @functools.cache
@@ -86,20 +196,35 @@ def _adapter() -> TypeAdapter[Definition]:
     return TypeAdapter(Definition)
 
 
-def _refuse(source: str, text: str, document: Mapping[str, Any], errors: list[Any]) -> InputError:
+def _refuse(layers: Sequence[_Layer], document: Mapping[str, Any], errors: list[Any]) -> InputError:
     """The error that says of the first few faults where they are, what was found and what was expected."""
-    lines = key_lines(text)
+    lines = [key_lines(layer.text) for layer in layers]
     faults: dict[Key, list[Any]] = {}
     for error in errors:
         faults.setdefault(_key(document, error), []).append(error)
     # A list of which an item is wrong is also too short without it.
     faults = {key: some for key, some in faults.items() if not any(k != key and k[: len(key)] == key for k in faults)}
-    told = sorted((_line(lines, key), f"{_words(key)}: {_fault(document, key, some)}") for key, some in faults.items())
-    out = [f"{source}: {len(told)} key{'s' * (len(told) != 1)} cannot be used"]
-    out += [f"  line {line}, {words}" if line else f"  {words}" for line, words in told[:_MAX_FAULTS]]
+    told = []
+    for key, some in faults.items():
+        place = _layer_of(layers, key)
+        told.append((place, _line(lines[place], key), f"{_words(key)}: {_fault(document, key, some)}"))
+    out = [f"{layers[0].source}: {len(told)} key{'s' * (len(told) != 1)} cannot be used"]
+    for place, line, words in sorted(told)[:_MAX_FAULTS]:
+        where = f"line {line}{f' of {layers[place].source}' if place else ''}, " if line else ""
+        out.append(f"  {where}{words}")
     if len(told) > _MAX_FAULTS:
         out.append(f"  and {len(told) - _MAX_FAULTS} more")
     return InputError("\n".join(out))
+
+
+def _layer_of(layers: Sequence[_Layer], key: Key) -> int:
+    """The file that says what stands at ``key`` of the merged document, or in the table around it."""
+    said = [place for place, layer in enumerate(layers) if key and key[0] in layer.document]
+    for place in said:
+        value = layers[place].document[key[0]]  # type: ignore[index]
+        if len(key) == 1 or not isinstance(value, dict) or key[1] in value:
+            return place
+    return said[0] if said else 0
 
 
 def _key(document: Any, error: Any) -> Key:
@@ -174,7 +299,8 @@ def _known_keys(key: Key) -> list[str]:
             hint = typing.get_type_hints(kind)[step]
             kind = next((part for part in _parts(hint) if dataclasses.is_dataclass(part)), hint)
     if dataclasses.is_dataclass(kind):
-        return [each.name for each in dataclasses.fields(kind) if (kind, each.name) != (Definition, "source")]
+        names = [each.name for each in dataclasses.fields(kind) if (kind, each.name) != (Definition, "source")]
+        return [*names, _EXTENDS] if kind is Definition else names
     return [
         name for part in _parts(kind) if typing.get_origin(part) is typing.Literal for name in typing.get_args(part)
     ]

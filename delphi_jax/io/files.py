@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from delphi_jax.schema import LABEL, TEXT, VALUE, Range, Schema, row_adapter
 from delphi_jax.status import InputError
+from delphi_jax.tables import is_one_of
 from delphi_jax.text import shown
 
 __all__ = ["READERS", "Fault", "RawTable", "objects", "read_table", "refuse"]
@@ -42,6 +43,20 @@ class RawTable:
         """The rows where ``keep`` (bool [n]) is True."""
         columns = {name: values[keep] for name, values in self.columns.items()}
         return RawTable(self.path, self.schema, columns, self.places[keep])
+
+    def unwanted(self) -> list[str | None]:
+        """[n] why the table's filter leaves a row out; None for a row that counts."""
+        reasons: list[str | None] = [None] * len(self)
+        for column, values in self.schema.where.items():
+            reason = f"{column} is not {' or '.join(shown(value) for value in values)}"
+            for i, cell in enumerate(self.columns[column].tolist()):
+                if reasons[i] is None and not is_one_of(cell, values):
+                    reasons[i] = reason
+        return reasons
+
+    def counted(self) -> RawTable:
+        """The rows that the table's filter keeps."""
+        return self.where(np.array([reason is None for reason in self.unwanted()], dtype=np.bool_))
 
     def names(self) -> list[str]:
         """Each row by its name, or by its place where it has none."""
@@ -95,11 +110,13 @@ def read_table(path: Path, schema: Schema) -> RawTable:
     table = reader(path, schema, content)
     if not len(table):
         raise InputError(f"{path}: holds no rows; {_expected(schema)}")
+    # Rows that do not count need no name.
+    counted = table.counted()
     blank = [
         Fault(place, column, value, "a name")
         for column in schema.needed
         if schema.needed[column] == TEXT
-        for place, value in zip(table.places.tolist(), table.columns[column].tolist(), strict=True)
+        for place, value in zip(counted.places.tolist(), counted.columns[column].tolist(), strict=True)
         if value is None or not value.strip()
     ]
     if blank:

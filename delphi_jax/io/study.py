@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from delphi_jax.checked import TABLE_SUFFIXES, has_suffix, table_file
 from delphi_jax.definition import RUN_COLUMNS, Definition, HeldOutRule, RunSource, delphi
 from delphi_jax.heuristics import SweepDesign
-from delphi_jax.io.definition import STUDY_FILE, read_definition
+from delphi_jax.io.definition import STUDY_FILE, is_shipped, read_definition
 from delphi_jax.io.files import Fault, RawTable, objects, read_table, refuse
 from delphi_jax.model_names import model_name
 from delphi_jax.schema import Range, Schema, evals_schema, externals_schema, runs_schema, sweep_schema
@@ -56,13 +56,23 @@ def load_study(
     """Read the tables of a study (methods, section 1), check them and derive the tidy ones.
 
     ``data`` is the folder of the tables, ``.json``, ``.csv`` or ``.parquet``: by default that of the file ``study``,
-    else, without a single file, ``data``. ``study`` says what the study is: by default ``study.toml`` of the folder,
-    else the Delphi study. ``runs`` and ``sweep`` are single files that stand in for those of the folder; ``tables``
-    names the kinds of tables to read, all of :data:`TABLES` by default. Rows that a rule leaves
-    out are counted in ``Study.skipped``, optional tables that are not there in ``Study.missing``.
+    else, without a single file, ``data``. ``study`` says what the study is, as a study file or the name of a shipped
+    study: by default ``study.toml`` of the folder, else the Delphi study. ``runs`` and ``sweep`` are single files that
+    stand in for those of the folder; ``tables`` names the kinds of tables to read, all of :data:`TABLES` by default.
+    Rows that a rule leaves out are counted in ``Study.skipped``, optional tables that are not there in
+    ``Study.missing``.
 
     Raises InputError where the study file or a table that is there cannot be used, or runs are missing, ValueError for
     an unknown kind in ``tables``.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> study = dj.load_study("data")
+    >>> len(study.runs), sorted(study.evals)
+    (235, ['gsm8k', 'humaneval', 'mmlu'])
+    >>> [skipped.count for skipped in study.skipped]
+    [3, 35, 3]
     """
     runs, sweep = (None if path is None else Path(path) for path in (runs, sweep))
     data = find_folder(data, study, alone=runs is not None or sweep is not None)
@@ -84,32 +94,37 @@ def load_study(
     if "runs" in asked:
         run_rows, left_out = _runs(data, runs, definition)
         skipped += left_out
-    found: dict[str, RawTable] = {}
-    for schema in _other_schemas(definition, asked):
-        name = schema.table
-        single = sweep if definition.sweep is not None and name == definition.sweep.table else None
-        path = single or _find(data, name)
+    found: dict[_Part, RawTable] = {}
+    raws = {}
+    for part, schema in _other_schemas(definition, asked).items():
+        path = (sweep if part[0] == "sweep" else None) or _find(data, schema.table)
         if path is None:
-            missing.append(Missing(name, schema.needed_for, _how(data, schema, name)))
-            continue
-        table, left_out = _usable(read_table(path, schema))
+            missing.append(Missing(schema.table, schema.needed_for, _how(data, schema, schema.table)))
+        else:
+            raws[part] = read_table(path, schema)
+    for part, raw in raws.items():
+        table, left_out = _usable(raw, _told(raw, [other for other in raws.values() if other.path == raw.path]))
         skipped += left_out
         if len(table):
-            found[name] = table
+            found[part] = table
         else:
-            how = f"{path} is there, but no row of it can be used: complete the rows that were skipped"
-            missing.append(Missing(name, schema.needed_for, how))
+            how = f"{raw.path} is there, but no row of it can be used: complete the rows that were skipped"
+            missing.append(Missing(raw.schema.table, raw.schema.needed_for, how))
     definition = resolved(definition, run_rows)
     design = definition.sweep
     given = [f"{name} from {path}" for name, path in (("runs", runs), (design and design.table, sweep)) if path]
     return Study(
         runs=replace(run_rows, definition=definition),
-        sweep=_sweep(found[design.table], design) if design is not None and design.table in found else None,
-        evals={task.key: _evals(found[task.table], task) for task in definition.tasks if task.table in found},
-        externals={
-            task.key: _externals(found[task.external_table], task)
+        sweep=_sweep(found["sweep", ""], design) if design is not None and ("sweep", "") in found else None,
+        evals={
+            task.key: _evals(found["evals", task.key], task)
             for task in definition.tasks
-            if task.external_table in found
+            if ("evals", task.key) in found
+        },
+        externals={
+            task.key: _externals(found["externals", task.key], task)
+            for task in definition.tasks
+            if ("externals", task.key) in found
         },
         skipped=tuple(skipped),
         missing=tuple(missing),
@@ -122,7 +137,7 @@ def find_folder(data: Path | None, study: Path | Definition | None, *, alone: bo
     """The folder of a study's tables; None where single files stand ``alone``."""
     if data is not None:
         return Path(data)
-    if isinstance(study, (str, Path)):
+    if isinstance(study, (str, Path)) and not is_shipped(study):
         return Path(study).parent
     return None if alone else Path("data")
 
@@ -138,11 +153,32 @@ def find_definition(data: Path | None, study: Path | Definition | None) -> Defin
     return delphi()
 
 
-def _other_schemas(definition: Definition, kinds: Collection[str]) -> list[Schema]:
+_Part = tuple[str, str]
+"""Sweep, evaluations or externals, and the key of the task."""
+
+
+def _other_schemas(definition: Definition, kinds: Collection[str]) -> dict[_Part, Schema]:
     """Of the tables of some ``kinds``, beside the runs."""
-    schemas = [sweep_schema(definition.sweep)] if "sweep" in kinds and definition.sweep is not None else []
-    tasks = definition.tasks if "tasks" in kinds else ()
-    return schemas + [make(task) for task in tasks for make in (evals_schema, externals_schema)]
+    schemas: dict[_Part, Schema] = {}
+    if "sweep" in kinds and definition.sweep is not None:
+        schemas["sweep", ""] = sweep_schema(definition.sweep)
+    for task in definition.tasks if "tasks" in kinds else ():
+        schemas["evals", task.key] = evals_schema(task)
+        schemas["externals", task.key] = externals_schema(task)
+    return schemas
+
+
+def _told(raw: RawTable, sharing: Sequence[RawTable]) -> NDArray[np.bool_] | None:
+    """Where [n] a row of a file that several tables are ``sharing`` is one of another, or said by the first of them.
+
+    None for a file that is one table.
+    """
+    if len(sharing) == 1:
+        return None
+    if raw is not sharing[0]:
+        return np.ones(len(raw), dtype=np.bool_)
+    counted = [[reason is None for reason in table.unwanted()] for table in sharing]
+    return np.any(counted, axis=0)
 
 
 def _find(data: Path | None, name: str) -> Path | None:
@@ -164,13 +200,18 @@ def _how(data: Path | None, schema: Schema, name: str) -> str:
     return f"put {files} with the columns {', '.join(schema.must_have)} into {place}"
 
 
-def _usable(raw: RawTable) -> tuple[RawTable, list[Skipped]]:
+def _usable(raw: RawTable, told: NDArray[np.bool_] | None = None) -> tuple[RawTable, list[Skipped]]:
     """The rows that can be used, and those that a rule leaves out.
 
-    Ranges are checked on what the rules keep: a crashed trial, say, needs no sound numbers.
+    Ranges are checked on what the rules keep: a crashed trial, say, needs no sound numbers. Of the rows that the
+    filter of ``raw`` leaves out, those where ``told`` (bool [n]) is True are said elsewhere.
     """
     skipped: list[Skipped] = []
-    for rule in (_unwanted, _unfinished, _incomplete, _diverged, _in_house):
+    if told is not None:
+        untold = raw.where(~told)
+        _leave_out(untold, untold.unwanted(), skipped)
+        raw = raw.counted()
+    for rule in (RawTable.unwanted, _unfinished, _incomplete, _diverged, _in_house):
         raw = _leave_out(raw, rule(raw), skipped)
     _check_ranges(raw)
     return _leave_out(raw, _repeated(raw), skipped), skipped
@@ -186,16 +227,6 @@ def _leave_out(raw: RawTable, reasons: list[str | None], skipped: list[Skipped])
             names.setdefault(reason, []).append(name)
     skipped += [Skipped(raw.schema.table, reason, tuple(rows)) for reason, rows in names.items()]
     return raw.where(np.array([reason is None for reason in reasons], dtype=np.bool_))
-
-
-def _unwanted(raw: RawTable) -> list[str | None]:
-    reasons: list[str | None] = [None] * len(raw)
-    for column, values in raw.schema.where.items():
-        reason = f"{column} is not {' or '.join(shown(value) for value in values)}"
-        for i, cell in enumerate(raw.columns[column].tolist()):
-            if reasons[i] is None and not is_one_of(cell, values):
-                reasons[i] = reason
-    return reasons
 
 
 def _unfinished(raw: RawTable) -> list[str | None]:
@@ -276,8 +307,8 @@ def _runs(data: Path | None, single: Path | None, definition: Definition) -> tup
     parts: list[_Runs] = []
     skipped: list[Skipped] = []
     for source, file in sources:
-        name = PurePosixPath(file.replace("\\", "/")).name
-        schema = runs_schema(definition, source, PurePosixPath(name).stem if has_suffix(name) else name)
+        name = file.replace("\\", "/")
+        schema = runs_schema(definition, source, str(PurePosixPath(name).with_suffix("")) if has_suffix(name) else name)
         path = single or _find(data, file)
         if path is None:
             raise InputError(f"{data or 'input'}: the table of training runs is missing; {_how(data, schema, file)}")

@@ -47,6 +47,15 @@ def build_report(
 
     ``left_out`` says why other answers are not there. Draws every figure, and never fits; a figure that cannot be drawn
     is named with its reason. The same arguments give the same report.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> study = dj.load_study("data", tables=["runs"])
+    >>> fit = dj.fit_study(study, ["laws"])
+    >>> report = dj.build_report(study, fit, {}, left_out={}, made="2026-01-01", simulated=True)
+    >>> report.title, report.simulated
+    ('Delphi', True)
     """
     drawn = draw_figures(fit)
     drawings = {name: draw_answer(answer) for name, answer in answers.items()}
@@ -109,6 +118,15 @@ def page_bytes(report: Report, theme: Theme = THEMES["light"]) -> bytes:
     A dark ``theme`` is shown whatever the reader prefers; with any other the page follows the reader between it and
     the dark one. Texts of the data are text: escaped, without control and direction characters, and shortened where
     they are longer than a reader can take in; downloaded tables hold them as they are.
+
+    Examples:
+
+    >>> import delphi_jax as dj
+    >>> study = dj.load_study("data", tables=["runs"])
+    >>> fit = dj.fit_study(study, ["laws"])
+    >>> report = dj.build_report(study, fit, {}, left_out={}, made="2026-01-01", simulated=True)
+    >>> dj.page_bytes(report)[:15]
+    b'<!doctype html>'
     """
     import jinja2
     from markupsafe import Markup, escape
