@@ -316,3 +316,29 @@ def test_without_its_client(project: Wandb, out: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"needs wandb: install delphi-jax with its \[wandb\] extra"):
         fetch_wandb(NAME, out)
+
+
+def study_file(folder: Path, metric: str, columns: str = "") -> Path:
+    path = folder / "other.toml"
+    path.write_text(f'name = "Other"\nmetric = {{ name = "{metric}" }}\n[[runs]]\nfiles = ["runs"]\n{columns}\n')
+    return path
+
+
+def test_another_metric_never_takes_the_loss_of_delphi_s_runs(out: Path, tmp_path: Path, project: Wandb) -> None:
+    """Those log several losses: which one a study means must be said."""
+    with pytest.raises(ValueError, match="the keys of loss are not named"):
+        fetch_wandb("entity/project", out, study=study_file(tmp_path, "C4 loss", "flops_unit = 1e9"))
+    assert not out.exists() or not contents(out)
+
+
+def test_a_study_that_names_its_columns_means_the_keys_of_these_names(
+    out: Path, tmp_path: Path, project: Wandb
+) -> None:
+    columns = 'columns = { loss = "eval/c4/loss" }\nflops_unit = 1e9'
+    with pytest.raises(InputError, match="no run has summary:eval/c4/loss"):
+        fetch_wandb("entity/project", out, study=study_file(tmp_path, "C4 loss", columns))
+    columns = 'columns = { loss = "eval/paloma/macro_loss", params = "parameter_count" }\nflops_unit = 1e9'
+    fetch_wandb("entity/project", out, study=study_file(tmp_path, "Paloma", columns))
+    keys = record(out)["query"]["columns"]
+    assert keys["eval/paloma/macro_loss"] == "summary:eval/paloma/macro_loss"
+    assert keys["parameter_count"] == "summary:parameter_count"

@@ -145,7 +145,7 @@ def _hf(args: argparse.Namespace) -> int:
 
     if args.check:
         _refuse_query(args, ("--revision", args.revision), ("--table", args.table), ("--column", args.column))
-        return _print_check(_done(lambda: check_hf(args.dataset, args.out, timeout=args.timeout)))
+        return _print_check(_done(lambda: check_hf(args.dataset, args.out, study=args.study, timeout=args.timeout)))
     with progress_bar("fetching", "bytes") as report:
         snapshot = _done(
             lambda: fetch_hf(

@@ -104,9 +104,10 @@ def fetch_hf(
         return folder.replace(source, tables, client, study_file, absent)
 
 
-def check_hf(dataset: str, out: Path, *, timeout: float = TIMEOUT) -> Check:
+def check_hf(dataset: str, out: Path, *, study: Path | Definition | None = None, timeout: float = TIMEOUT) -> Check:
     """Whether the dataset has other tables now than the snapshot in ``out``: commit first, then files' checksums.
 
+    ``study`` is that of :func:`fetch_hf`, which says what tables may be new.
     Raises InputError where ``out`` holds no such snapshot, or not as it was fetched, and as :func:`fetch_hf`.
     """
     source = _source(dataset)
@@ -118,7 +119,7 @@ def check_hf(dataset: str, out: Path, *, timeout: float = TIMEOUT) -> Check:
     if listing.commit == then:
         return Check(Path(out), source, (), f"commit {then}")
     asked = {table: record["item"] for table, record in records.items()}
-    tables = dict.fromkeys([*records, *schemas(find_definition(Path(out), None))])
+    tables = dict.fromkeys([*records, *schemas(find_definition(Path(out), study))])
     now = _choose(source, listing, asked, tables, strict=False)
     changes = [f"{table} is new" for table in now if table not in records]
     for table, record in records.items():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from delphi_jax.checked import has_suffix
-from delphi_jax.definition import Definition
+from delphi_jax.definition import Definition, RunSource, delphi
 from delphi_jax.fetch.addresses import public_url
 from delphi_jax.fetch.client import RETRIES, TIMEOUT, Progress, ask, no_progress, refuse, require
 from delphi_jax.fetch.columns import ColumnMap, json_table, quoted, table_type
@@ -30,7 +30,7 @@ DEFAULT_KEYS: Mapping[str, str] = {
     "flops": "summary:throughput/total_gflops",
     "state": "run:state",
 }
-"""Where runs keep what a table of runs holds, by our names of its columns: as Marin's runs do."""
+"""Where runs keep what a table of runs holds, by our names of its columns: as Marin's do; the loss is Delphi's."""
 
 _UNIT = 1e9
 """FLOPs in one unit of that compute: it stands for no column in another unit."""
@@ -75,8 +75,8 @@ def fetch_wandb(
     """Fetch the runs of the project ``ENTITY/PROJECT`` as one table into the folder ``out``.
 
     ``filters`` are W&B's (as of MongoDB); ``columns`` names the key of each column as ``summary:KEY``, ``config:KEY``
-    or ``run:name``, over :data:`DEFAULT_KEYS`; ``study`` says what the study's tables are: by default ``study.toml`` of
-    ``out``, else the Delphi study. Runs without a value keep null there, and are counted in ``Table.missing``. Raises
+    or ``run:name``, over :data:`DEFAULT_KEYS` and over the names that the study gives its columns; ``study`` says what
+    the study's tables are: by default ``study.toml`` of ``out``, else the Delphi study. Runs without a value keep null there, and are counted in ``Table.missing``. Raises
     ValueError for a name or key that is none, InputError where the runs cannot be had, not all of them came, or a value
     is of the wrong kind; ``out`` is then as it was.
     """
@@ -153,13 +153,25 @@ def _selectors(columns: ColumnMap, definition: Definition) -> ColumnMap:
 
 
 def _defaults(table: str, schema: Schema, definition: Definition) -> dict[str, str]:
-    """The default keys by the columns of a table of runs; none for another table."""
+    """The keys that need no naming, by the columns of a table of runs; none for another table."""
     for source in definition.runs:
         if table in source.files:
-            keys = {ours: key for ours, key in DEFAULT_KEYS.items() if ours != "flops" or source.flops_unit == _UNIT}
-            named = {source.columns.get(ours, ours): key for ours, key in keys.items()}
-            return {column: key for column, key in named.items() if column in schema.columns}
+            keys = {source.columns.get(ours, ours): _default(ours, source, definition) for ours in DEFAULT_KEYS}
+            return {column: key for column, key in keys.items() if key and column in schema.columns}
     return {}
+
+
+def _default(ours: str, source: RunSource, definition: Definition) -> str:
+    """The key of one of our columns: a study that calls it otherwise than Delphi means the key of that name.
+
+    Nothing for a loss that may be another metric than Delphi's, and for FLOPs in another unit.
+    """
+    theirs = source.columns.get(ours, ours)
+    if ours not in ("name", "state") and theirs not in (ours, delphi().runs[0].columns.get(ours, ours)):
+        return f"summary:{theirs}"
+    other_metric = ours == "loss" and definition.metric != delphi().metric
+    other_unit = ours == "flops" and source.flops_unit != _UNIT
+    return "" if other_metric or other_unit else DEFAULT_KEYS[ours]
 
 
 def _request(source: Source, filters: Mapping[str, Any], timeout: float, **more: Any) -> dict[str, Any]:
