@@ -74,11 +74,12 @@ def fetch_wandb(
 ) -> Snapshot:
     """Fetch the runs of the project ``ENTITY/PROJECT`` as one table into the folder ``out``.
 
-    ``filters`` are W&B's (as of MongoDB); ``columns`` names the key of each column as ``summary:KEY``, ``config:KEY``
-    or ``run:name``, over :data:`DEFAULT_KEYS` and over the names that the study gives its columns; ``study`` says what
-    the study's tables are: by default ``study.toml`` of ``out``, else the Delphi study. Runs without a value keep null there, and are counted in ``Table.missing``. Raises
-    ValueError for a name or key that is none, InputError where the runs cannot be had, not all of them came, or a value
-    is of the wrong kind; ``out`` is then as it was.
+    ``filters`` are W&B's (as of MongoDB); ``columns`` names the key of each column as ``summary:KEY``,
+    ``config:KEY`` or ``run:name``, over :data:`DEFAULT_KEYS` and over the names that the study gives its columns;
+    ``study`` says what the study's tables are: by default ``study.toml`` of ``out``, else the Delphi study. Runs
+    without a value keep null there, and are counted in ``Table.missing``. Raises ValueError for a name or key that
+    is none, InputError where the runs cannot be had, not all of them came, or a value is of the wrong kind; ``out``
+    is then as it was.
     """
     source = _source(project)
     definition = find_definition(Path(out), study)
