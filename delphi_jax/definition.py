@@ -19,7 +19,15 @@ from annotated_types import Ge, Gt, Le, Len, Lt
 
 from delphi_jax.checked import Checked, Positive, Text, Unfit, Value, Where, stays
 from delphi_jax.heuristics import SweepDesign
-from delphi_jax.labels import ANSWER_TITLES, FIGURE_TITLES, LADDER_TITLE, MOBILE_FIGURES, SWEEP_TITLE, budget_name
+from delphi_jax.labels import (
+    ANSWER_TITLES,
+    ANSWER_TITLES_ALONE,
+    FIGURE_TITLES,
+    LADDER_TITLE,
+    LADDER_TITLE_ALONE,
+    MOBILE_FIGURES,
+    budget_name,
+)
 from delphi_jax.tasks import Task, task_faults
 from delphi_jax.text import shown
 
@@ -40,6 +48,7 @@ __all__ = [
 
 RUN_COLUMNS = ("name", "params", "tokens", "loss", "flops", "budget", "state", "suite", "held_out", "seed")
 """Our names of the columns of a table of runs."""
+_TITLED = tuple(FIGURE_TITLES)
 
 
 @dataclass(frozen=True)
@@ -186,6 +195,8 @@ class Definition(Checked):
     overtraining: Overtraining = Overtraining()
     run_names: Mapping[str, Text] = field(default_factory=dict)
     """What the compute-optimal run at a fitted budget ("3e18", FLOPs) is called."""
+    titles: Mapping[Literal[_TITLED], Text] = field(default_factory=dict)
+    """Of figures by name, instead of those that say only what is shown: what this study concludes from them."""
     theme: str | Mapping[str, Any] = ""
     """Name or table of a theme; "" is the default one."""
     tasks: tuple[Task, ...] = ()
@@ -239,15 +250,18 @@ class Definition(Checked):
 
     @functools.cached_property
     def figure_titles(self) -> Mapping[str, str]:
-        """What each figure of the study argues, by name, as a reader meets them; mobile ones last."""
+        """What each figure of the study shows or argues, by name, as a reader meets them; mobile ones last."""
         absent = {name for name, part in (("mmlu-emergence", self.tasks), ("hparam-scaling", self.sweep)) if not part}
         first, second, *rest = (name for name in FIGURE_TITLES if name not in absent)
-        titles = {name: FIGURE_TITLES[name] for name in (first, second)}
-        for name, rule in self.ladders.items():
-            titles[name] = LADDER_TITLE.format(rule.ladder_title or rule.label)
-        titles |= {name: FIGURE_TITLES[name] for name in rest}
+        own = FIGURE_TITLES | self.titles
         if self.sweep and all(parameter.heuristic is None for parameter in self.sweep.hyper_parameters):
-            titles["hparam-scaling"] = SWEEP_TITLE
+            # A title that was inherited may judge a recipe that this sweep has not.
+            own["hparam-scaling"] = FIGURE_TITLES["hparam-scaling"]
+        ladder = LADDER_TITLE_ALONE if self.divide is None else LADDER_TITLE
+        titles = {name: own[name] for name in (first, second)}
+        for name, rule in self.ladders.items():
+            titles[name] = ladder.format(rule.ladder_title or rule.label)
+        titles |= {name: own[name] for name in rest}
         mobile = [name for name in titles if name in self.ladders or name in MOBILE_FIGURES]
         return titles | {f"{name}-mobile": titles[name] for name in mobile}
 
@@ -283,8 +297,9 @@ def delphi() -> Definition:
 
 def figure_title(name: str, definition: Definition | None = None) -> str:
     """The title of a figure of a study (Delphi) or of an answer, wide or mobile; its name where it has none."""
-    titles = (definition or delphi()).figure_titles
-    return titles.get(name) or ANSWER_TITLES.get(name.removesuffix("-mobile"), name)
+    definition = definition or delphi()
+    answers = ANSWER_TITLES | (ANSWER_TITLES_ALONE if definition.divide is None else {})
+    return definition.figure_titles.get(name) or answers.get(name.removesuffix("-mobile"), name)
 
 
 def slug(label: str) -> str:

@@ -6,6 +6,7 @@ from delphi_jax.text import scientific
 
 __all__ = [
     "ANSWER_TITLES",
+    "ANSWER_TITLES_ALONE",
     "APPROACHES",
     "APPROACH_NAMES",
     "ARD",
@@ -23,6 +24,7 @@ __all__ = [
     "INTERVAL_METHODS",
     "INTERVAL_NAMES",
     "LADDER_TITLE",
+    "LADDER_TITLE_ALONE",
     "LAW_VALUE",
     "LIKELIEST",
     "MOBILE_FIGURES",
@@ -40,7 +42,6 @@ __all__ = [
     "SIDES",
     "SPLINE",
     "SURFACE",
-    "SWEEP_TITLE",
     "TOKENS",
     "budget_name",
 ]
@@ -50,7 +51,7 @@ PROCESSES = (BROAD, LIKELIEST, ARD)
 """Gaussian processes of the hyper-parameter sweep, see :func:`~delphi_jax.fit.sweep.fit_sweep`."""
 
 PROCESS_NAMES = {
-    BROAD: "reference's process",
+    BROAD: "broad mode",
     LIKELIEST: "likeliest mode",
     ARD: "ARD process",
 }
@@ -102,7 +103,7 @@ REFERENCE_METHOD = "reference"
 """The published figures' interval, beside those: optima resampled, their laws on a grid."""
 
 INTERVAL_NAMES = {
-    REFERENCE_METHOD: "reference: optima, grid",
+    REFERENCE_METHOD: "percentile: optima, grid",
     "percentile": "percentile: optima",
     "basic": "basic: optima",
     "bca": "BCa: optima",
@@ -136,14 +137,14 @@ FIGURE_FORMATS = ("json", "html", "png", "svg", "pdf")
 
 FIGURE_TITLES = {
     "isoflop-parabolas": "Where the compute-optimal point of each budget lies",
-    "scaling-law-asymptote": "Optima follow a law with a floor",
-    "lucky-seeds": "Held-out residuals are not luck",
+    "scaling-law-asymptote": "Optima and their scaling law",
+    "lucky-seeds": "Held-out runs beside the forecast's interval",
     "overtraining-forecast": "What training longer or shorter than optimal costs",
-    "mmlu-emergence": "A smooth soft metric forecasts a hard one",
-    "hparam-scaling": "The recipe's hyper-parameters sit at the bottom of the loss valley",
+    "mmlu-emergence": "From compute to a soft metric, and from there to a hard one",
+    "hparam-scaling": "How the loss depends on each hyper-parameter",
 }
-"""What each figure of a study argues, by name, in the order in which a reader meets them; the ladders of its suites
-come third."""
+"""What each figure of a study shows, by name, in the order in which a reader meets them, where the study gives it no
+title of its own; the ladders of its suites come third."""
 
 MOBILE_FIGURES = ("mmlu-emergence", "hparam-scaling")
 """Those that have a mobile variant; ladders have one too."""
@@ -151,8 +152,8 @@ MOBILE_FIGURES = ("mmlu-emergence", "hparam-scaling")
 LADDER_TITLE = "{}: from IsoFLOP parabolas to held-out runs"
 """Of one suite's ladder figure."""
 
-SWEEP_TITLE = "How the loss depends on each hyper-parameter"
-"""Title of hparam-scaling where the sweep has no recipe to compare with."""
+LADDER_TITLE_ALONE = "{}: from IsoFLOP parabolas to the scaling law"
+"""The same where nothing is held out."""
 
 ANSWER_TITLES: dict[str, str] = {
     "allocation": "How compute is best shared between parameters and tokens",
@@ -165,3 +166,6 @@ ANSWER_TITLES: dict[str, str] = {
     "leave-future-out": "Would the law have been right? Errors of refits by how far ahead they looked",
 }
 """What each figure of an answer shows, by name; its mobile variant shows the same."""
+
+ANSWER_TITLES_ALONE = {"forecast-fan": "How sure the forecast is, by every method"}
+"""Of those that show something else where nothing is held out."""

@@ -13,6 +13,7 @@ from delphi_jax.checked import Value
 from delphi_jax.definition import Budgets, Definition, SeedRule, SuiteRule, delphi
 from delphi_jax.heuristics import SweepDesign
 from delphi_jax.tasks import Task
+from delphi_jax.text import shown
 
 __all__ = [
     "EvalTable",
@@ -277,11 +278,16 @@ def run_table(
     if listed.values:
         nearest = nearest_budgets(listed, _given(budget, compute))
         runs = replace(runs, bucket=np.where(held_out, runs.bucket, nearest))
-    unmatched = np.array([label is None for label in runs.suite], dtype=np.bool_)
-    runs, no_suite = _leave_out(runs, unmatched, "no suite takes it by its name")
+    left_out = []
+    for value in dict.fromkeys(suite[np.equal(runs.suite, None)].tolist()):
+        unmatched = np.equal(runs.suite, None) & np.equal(suite, value)
+        given = "" if value is None else f"the value {shown(value)} of its suite column, nor "
+        suite = suite[~unmatched]
+        runs, part = _leave_out(runs, unmatched, f"no suite takes {given}it by its name")
+        left_out.append(part)
     away = f"compute not within {100 * listed.tolerance:g} % of a listed budget"
     runs, no_budget = _leave_out(runs, np.isnan(runs.bucket), away)
-    return runs, [part for part in (no_suite, no_budget) if part is not None]
+    return runs, [part for part in (*left_out, no_budget) if part is not None]
 
 
 def _given(budget: Floats | None, compute: Floats) -> list[float]:

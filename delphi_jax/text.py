@@ -8,6 +8,7 @@ import unicodedata
 __all__ = [
     "axis_value",
     "escape",
+    "one_line",
     "overhead",
     "overtraining_label",
     "overtraining_tick",
@@ -67,13 +68,19 @@ def overhead(percent: float) -> str:
     return f"{percent:+.1f}%"
 
 
+def one_line(text: str) -> str:
+    """``text`` on one line, without what is no letter to be seen: no mark that turns the direction of writing, and no
+    control of a terminal, acts on what stands around it."""
+    return "".join(letter for letter in " ".join(text.split()) if unicodedata.category(letter) not in _CONTROLS)
+
+
 def escape(name: str) -> str:
     """``name`` as text of a figure, whatever it holds: one line, shortened where it is long, no markup.
 
     Plotly renders a subset of HTML in every label and hover text, and fills in "%{...}" in hover templates. Controls
     are left out, so that a mark that turns the direction of writing cannot turn what stands around the name.
     """
-    line = "".join(letter for letter in " ".join(name.split()) if unicodedata.category(letter) not in _CONTROLS)
+    line = one_line(name)
     if len(line) > _MOST_SHOWN_OF_NAME:
         line = f"{line[: _MOST_SHOWN_OF_NAME - 1]}…"
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("%{", "%&#123;")

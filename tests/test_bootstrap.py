@@ -319,6 +319,33 @@ def test_draws_of_one_and_the_same_law_are_no_interval(times: int) -> None:
     assert "all fitted draws give one and the same law" in fit.notices()[0]
 
 
+@pytest.mark.parametrize(("percentiles", "least"), [((2.5, 50, 97.5), 40), ((25, 50, 75), 4), ((10, 50, 99), 100)])
+def test_too_few_draws_are_no_interval(percentiles: tuple[float, float, float], least: int) -> None:
+    """Each tail of an interval holds one draw on average: of 40, a tail of 2.5 % does."""
+    C, L = noisy_optima(0)
+    # All but the first optimum, one of them twice: laws that differ. Then one such draw less, and some without a law.
+    indices = np.array([[*range(1, C.size), 1 + i % (C.size - 1)] for i in range(least)])
+    fewer = np.concatenate([indices[1:], np.zeros((5, C.size), dtype=int)])
+    enough, few = (bootstrap_law(C, L, TARGETS, indices=each, percentiles=percentiles) for each in (indices, fewer))
+    assert (enough.count(Status.FITTED), few.count(Status.FITTED)) == (least, least - 1)
+    assert (enough.status, few.status) == (Status.FITTED, Status.BEYOND_DRAWS)
+    assert all(band.low < band.high for band in enough.intervals)
+    assert np.isnan([[band.low, band.median, band.high] for band in few.intervals]).all()
+    assert few.notices()[0].startswith("bootstrap of series: beyond the draws; ")
+    # The extremes of the draws are there, however few these are.
+    ends = bootstrap_law(C, L, TARGETS, indices=fewer, percentiles=(0, 50, 100)).intervals
+    assert [(band.low, band.high) for band in ends] == [
+        (column.min(), column.max()) for column in few.forecasts[few.draw_status == Status.FITTED].T
+    ]
+
+
+def test_the_exact_bootstrap_needs_no_number_of_draws() -> None:
+    """Of 4 points there are 35 resamples."""
+    fit = bootstrap_law(np.geomspace(1e18, 1e21, 4), [3.0, 2.6, 2.3, 2.2], [1e22], method="exact")
+    assert fit.count(Status.FITTED) < 40 and fit.status is Status.FITTED
+    assert fit.intervals[0].low < fit.intervals[0].high
+
+
 def test_many_skipped_draws_are_said() -> None:
     """Of 4 points, by counting all ordered resamples with fewer than three budgets."""
     C = np.geomspace(1e18, 1e21, 4)

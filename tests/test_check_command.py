@@ -82,6 +82,16 @@ CONFLICTS: list[tuple[str, tuple[str, ...], str]] = [
     (STUDY, (rows("a", 1e18, 3),), "suite 'B' takes no run: correct its match or its values"),
     (STUDY, (rows("a", 1e18, 3), rows("c", 1e18, 3)), "3 runs of no suite: fitted as 'Unknown'"),
     (STUDY, (rows("a", 1e18, 3), rows("a", 1.06e18, 3)), "A: the budgets 1e+18 and 1.1e+18 FLOPs are 10 % apart"),
+    (
+        f"{STUDY}[budgets]\ndigits = 3\n",
+        tuple(rows("a", C, 3) for C in (1e18, 1.02e18, 1.05e18, 2e18)),
+        "A: 2 budgets are 2 to 2.9 % from the next, the first 1e+18 and 1.02e+18 FLOPs: if they are one",
+    ),
+    (
+        f"{STUDY}[budgets]\ndigits = 4\n",
+        tuple(rows("a", C, 3) for C in (1e18, 1.02e18, 1.0404e18)),
+        "A: 2 budgets are 2 % from the next",
+    ),
     (STUDY, (rows("a", 1e18, 3, factor=1e-9),), "the runs' FLOPs are 1e-09 times 6*N*D (median): check flops_unit"),
     (STUDY, (rows("a-b", 1e18, 3),), "3 runs would match 'A' and 'B' by name: the first one takes them"),
     (f"{STUDY}divide = 1e18\n", (rows("a", 1e18, 3), rows("a", 1e19, 3)), "the divide lies below 2 IsoFLOP budgets"),
@@ -98,6 +108,16 @@ CONFLICTS: list[tuple[str, tuple[str, ...], str]] = [
 def test_conflicts(tmp_path: Path, study: str, tables: tuple[str, ...], words: str) -> None:
     conflicts = checked(tmp_path, *tables, study=study).conflicts
     assert any(words in sentence for sentence in conflicts), conflicts
+
+
+def test_a_sweep_among_the_held_out_runs_is_told(tmp_path: Path) -> None:
+    swept = f"{STUDY}above = 1e19\n"
+    sound = (rows("a", 1e18, 3), rows("b", 1e18, 3))
+    (told,) = checked(tmp_path, *sound, rows("a", 1e20, 9, n=4), study=swept).conflicts
+    assert told.startswith("held-out runs of A at 1e+20 FLOPs are a sweep (4 token counts), not compute-optimal runs")
+    # Two recipes of tokens, or seeds that stopped a step apart, are none.
+    seeds = "".join(f"a-{i},1e9,{1e10 * (1 + i * 1e-4)},2.{i},6e19,finished\n" for i in range(5))
+    assert checked(tmp_path, *sound, rows("a", 1e20, 4, n=2), seeds, study=swept).conflicts == ()
 
 
 def test_a_sound_study_has_no_conflicts(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
 from pathlib import Path
 
@@ -487,3 +488,62 @@ def test_runs_of_no_suite_can_be_left_out(tmp_path: Path) -> None:
     write(tmp_path, study, runs=HEADER + "c,1e9,1e9,3,6e18\n")
     with pytest.raises(InputError, match=r"no run is left .*no suite takes it"):
         load_study(folder)
+
+
+def test_runs_of_no_suite_are_told_by_the_value_of_their_column(tmp_path: Path) -> None:
+    study = 'name = "x"\nunmatched_suite = ""\n[[runs]]\ncolumns = { suite = "recipe" }\n'
+    study += '[[suites]]\nlabel = "A"\nvalues = ["a"]\n'
+    rows = [("a1", "a"), ("b1", "B2"), ("b2", "B2"), ("c", ""), ("d", "D")]
+    text = "".join(f"{name},1e9,{1 + i}e9,3,6e18,{value}\n" for i, (name, value) in enumerate(rows))
+    read = load_study(write(tmp_path, study, runs=HEADER.strip() + ",recipe\n" + text))
+    assert read.runs.name.tolist() == ["a1"]
+    assert {part.reason: part.names for part in read.skipped} == {
+        "no suite takes the value 'B2' of its suite column, nor it by its name": ("b1", "b2"),
+        "no suite takes it by its name": ("c",),
+        "no suite takes the value 'D' of its suite column, nor it by its name": ("d",),
+    }
+
+
+@pytest.mark.parametrize("column", ["suite", "seed"])
+def test_numbers_that_name_suites_and_seeds_keep_all_digits(tmp_path: Path, column: str) -> None:
+    write(tmp_path, f'name = "x"\n[[runs]]\ncolumns = {{ {column} = "date" }}\n')
+    dates = [20240101.0, 20240102.0, 20240102, 0.12345678901, "20240103"]
+    numbers = {"params": 1e9, "loss": 3.0, "flops": 6e18}
+    rows = [{"name": f"run {i}", "tokens": (1 + i) * 1e9, "date": date} | numbers for i, date in enumerate(dates)]
+    (tmp_path / "runs.json").write_text(json.dumps(rows))
+    found = getattr(load_study(tmp_path).runs, column)
+    assert found.tolist() == ["20240101", "20240102", "20240102", "0.12345678901", "20240103"]
+
+
+@pytest.mark.parametrize("names", ["name,", ""])
+def test_rows_that_stand_in_two_files_count_once(tmp_path: Path, names: str) -> None:
+    header = f"{names}params,tokens,loss,flops\n"
+    rows = [(f"r{i}," if names else "") + f"1e9,{1 + i}e9,{3 + i / 10},6e18\n" for i in range(5)]
+    study = 'name = "x"\n[[runs]]\nfiles = ["a", "b"]\n'
+    # The place in the second file is another than in the first.
+    write(tmp_path, study, a=header + "".join(rows[:3]), b=header + "".join([*rows[3:], rows[1], rows[2]]))
+    read = load_study(tmp_path)
+    assert read.runs.tokens.tolist() == [1e9, 2e9, 3e9, 4e9, 5e9]
+    (skipped,) = read.skipped
+    places = ("r1", "r2") if names else ("line 4", "line 5")
+    assert (skipped.table, skipped.reason, skipped.names) == ("b", "duplicate of a row of an earlier file", places)
+    write(tmp_path, study, b=header + "".join(rows[:3]))
+    assert len(load_study(tmp_path).runs) == 3
+
+
+def test_a_file_is_named_once(tmp_path: Path) -> None:
+    write(tmp_path, 'name = "x"\n[[runs]]\nfiles = ["a", "a.csv"]\n', a=HEADER + "r,1e9,1e9,3,6e18\n")
+    with pytest.raises(InputError, match=r"study\.toml: runs\.files names 'a\.csv' twice; name each file once"):
+        load_study(tmp_path)
+
+
+def test_a_single_file_is_read_by_the_study_file_beside_it(tmp_path: Path) -> None:
+    folder = write(tmp_path / "alone", 'name = "one"', runs=HEADER + "a,1e9,1e9,3,6e18\n")
+    single = folder / "runs.csv"
+    assert load_study(runs=single).definition.name == "one"
+    assert load_study(runs=single, study=Definition("two")).definition.name == "two"
+    other = write(tmp_path / "other", 'name = "three"')
+    assert load_study(other, runs=single).definition.name == "three"
+    (folder / "study.toml").unlink()
+    with pytest.raises(InputError, match="no row has column 'total_gflops'"):  # as Delphi's runs have
+        load_study(runs=single)

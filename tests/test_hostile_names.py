@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from delphi_jax.answers import draw_answer
+from delphi_jax.cli import main
 from delphi_jax.definition import Definition, HeldOutRule, Metric, SeedRule, SuiteRule
 from delphi_jax.draw import Drawing, draw_figures, study_figures
 from delphi_jax.export import page_html, to_plotly
@@ -115,6 +118,24 @@ def test_the_figures_of_the_answers(study: Study) -> None:
     )
     for answer in answers:
         assert_harmless(draw_answer(answer))
+
+
+@pytest.mark.parametrize("command", [["check"], ["summary", "--draws", "40", "--no-cache"]])
+def test_a_terminal_gets_no_control_of_a_name(command: list[str], tmp_path: Path, capsys: Any) -> None:
+    evil = "\x1b[31mRED\x1b]0;t\x07\u202e\x9b2J\ufeff[bold]"
+    (tmp_path / "study.toml").write_text(
+        'name = "T\\u001b[2J\\u202e"\n[[runs]]\ncolumns = { suite = "recipe" }\nderive = "flops"\n'
+    )
+    lines = ["name,params,tokens,loss,recipe"]
+    for budget in (1e18, 1e19, 1e20, 1e21):
+        lines += [f"{evil}{x},{budget / 6 / 10**x},{10**x},{2 + (x - 9) ** 2},{evil}" for x in (8.5, 9.0, 9.5)]
+    lines += [lines[1], f"{evil}bad,1e9,1e9,,{evil}"]
+    (tmp_path / "runs.csv").write_text("\r\n".join(lines), newline="")
+    main([*command, "--data", str(tmp_path)])
+    said = capsys.readouterr()
+    assert "[31mRED" in said.out and "[bold]" in said.out
+    for text in (said.out, said.err):
+        assert [sign for sign in text if unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Co") and sign != "\n"] == []
 
 
 @pytest.mark.parametrize(

@@ -350,7 +350,8 @@ def test_unfinished_trials(tmp_path: Path, state: str | None, suffix: str) -> No
     study = load(tmp_path, "hparam_sweep")
     assert length(study, "hparam_sweep") == 3
     (skipped,) = study.skipped
-    assert (skipped.reason, skipped.names) == ("state is not finished", (place(suffix, 0),))
+    found = f"'{state}'" if state else "nothing"
+    assert (skipped.reason, skipped.names) == (f"state is {found}, not finished", (place(suffix, 0),))
 
 
 def test_reasons_are_told_apart(tmp_path: Path) -> None:
@@ -745,7 +746,7 @@ def test_unknown_table_names(tmp_path: Path) -> None:
 def test_golden_skips(golden_dir: Path) -> None:
     study = load_study(golden_dir / "data")
     assert {(part.table, part.reason): part.count for part in study.skipped if part.table != "runs"} == {
-        ("hparam_sweep", "state is not finished"): 40,
+        ("hparam_sweep", "state is 'crashed', not finished"): 40,
         ("hparam_sweep", f"missing {SWEEP_LOSS}"): 1,
         ("mmlu_external", "missing accuracy"): 1,
         ("mmlu_external", "in-house run by its name (comma), not an external model"): 5,

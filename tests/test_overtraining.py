@@ -10,7 +10,7 @@ import pytest
 from benchmarks import baseline
 from delphi_jax.definition import delphi
 from delphi_jax.fit.overtraining import fit_overtraining
-from delphi_jax.results import LawFit, OvertrainingFit, ParabolaFit
+from delphi_jax.results import LawFit, OvertrainingFit, ParabolaFit, StudyFit
 from delphi_jax.status import Status
 from tests.tolerances import REFERENCE, ROUNDING, TRUTH
 
@@ -58,12 +58,14 @@ def assert_like_twin(fit: OvertrainingFit, law: LawFit) -> None:
     for line in fit.scales:
         expected = twin(list(fit.parabolas), law, line.scale)
         side = "curvature_over" if line.scale > 1 else "curvature_under"
-        bowls = all(getattr(parabola, side) > 0 for parabola in fit.parabolas)
-        fitted = Status.FITTED if bowls else Status.CURVATURE_NOT_POSITIVE
-        assert line.status is (fitted if expected["crossed"] else Status.NOT_REACHED)
         np.testing.assert_allclose(fit.compute, expected["C"], rtol=REFERENCE)
-        np.testing.assert_allclose(line.loss, expected["curve"], rtol=REFERENCE)
         np.testing.assert_allclose(line.shifted_loss, expected["loss"], rtol=REFERENCE)
+        if not all(getattr(parabola, side) > 0 for parabola in fit.parabolas):
+            assert line.status is Status.CURVATURE_NOT_POSITIVE
+            assert np.isnan([line.overhead, line.compute_equivalent, line.tokens_equivalent, *line.loss]).all()
+            continue
+        assert line.status is (Status.FITTED if expected["crossed"] else Status.NOT_REACHED)
+        np.testing.assert_allclose(line.loss, expected["curve"], rtol=REFERENCE)
         assert line.compute_equivalent == pytest.approx(expected["C_equiv"], rel=REFERENCE)
         assert line.overhead == pytest.approx(expected["overhead"], rel=TRUTH, abs=TRUTH)
         tokens = np.interp(np.log10(expected["C_equiv"]), np.log10(expected["C"]), np.log10(expected["tokens"]))
@@ -145,10 +147,21 @@ def test_constant_penalty_has_a_closed_form() -> None:
 
 def test_optimal_training_costs_nothing() -> None:
     law = law_fit()
-    line = fit_overtraining(buckets(0.05, 0.1, law), law, scales=[1.0]).scales[0]
-    assert line.overhead == pytest.approx(0.0, abs=0.01)
-    assert line.overhead >= 0
-    assert line.status is Status.FITTED
+    for under in (0.05, -0.1):
+        line = fit_overtraining(buckets(under, 0.1, law), law, scales=[1.0]).scales[0]
+        assert line.overhead == pytest.approx(0.0, abs=0.01)
+        assert line.overhead >= 0
+        assert line.status is Status.FITTED
+
+
+def test_a_bucket_without_a_minimum_has_no_cost_on_that_side() -> None:
+    law = law_fit()
+    fit = fit_overtraining(buckets(0.05, [0.1, 0.1, -0.01, 0.1, 0.1], law), law, scales=[0.5, 2.0, 4.0])
+    assert [line.status for line in fit.scales] == [Status.FITTED, *[Status.CURVATURE_NOT_POSITIVE] * 2]
+    assert [np.isnan(row["extra compute (%)"]) for row in fit.rows()] == [False, True, True]
+    notices = StudyFit("x", overtraining=fit).notices()
+    (notice,) = [each for each in notices if "times the optimal tokens" in each]
+    assert notice.startswith("2, 4 times the optimal tokens: curvature not positive; ")
 
 
 def test_says_when_no_budget_makes_up_for_it() -> None:

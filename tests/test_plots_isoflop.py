@@ -454,6 +454,29 @@ def test_a_loss_that_is_not_reached_is_said_not_to_be():
     assert 10 ** layout["xaxis"]["range"][1] >= curve["x"][-1]
 
 
+def test_a_cost_that_is_not_known_is_not_drawn():
+    fit = overtraining()
+    nothing = {"compute_equivalent": np.nan, "tokens_equivalent": np.nan, "overhead": np.nan}
+    last = replace(fit.scales[-1], status=Status.CURVATURE_NOT_POSITIVE, loss=np.full(800, np.nan), **nothing)
+    fit = replace(fit, scales=(*fit.scales[:-1], last))
+    figure = build_overtraining_forecast(fit)
+    *_, (_, circles, curve, marker, connector, label) = stops(figure)
+    assert label == "10× overtrained<br>compute to match not known<br>parabolas: curvature not positive"
+    assert len(circles) == len(BUDGETS)
+    assert not any(part[axis] for part in (curve, marker, connector) for axis in ("x", "y"))
+    low, high = figure["frames"][-1]["layout"]["xaxis"]["range"]
+    assert low < np.log10(optimal_tokens(1e23)) < high
+    alone = build_overtraining_forecast(replace(fit, scales=(last,)))
+    assert np.isfinite(alone["layout"]["xaxis"]["range"]).all()
+
+
+def test_few_draws_are_said_to_be_why_no_seed_is_drawn():
+    seeds = seed_fit()
+    few = replace(seeds, bootstrap=replace(seeds.bootstrap, status=Status.BEYOND_DRAWS))
+    with pytest.raises(NothingToDraw, match="too few draws for an interval: take more draws"):
+        build_lucky_seeds(few)
+
+
 def test_the_token_axis_holds_the_compute_to_match_marker():
     for frame in build_overtraining_forecast(overtraining())["frames"]:
         low, high = frame["layout"]["xaxis"]["range"]

@@ -10,7 +10,6 @@ import pytest
 
 from delphi_jax.cli import main
 from delphi_jax.draw import draw_figures, study_figures
-from delphi_jax.fit.law import fit_law
 from delphi_jax.fit.study import fit_study
 from delphi_jax.io import load_study
 from delphi_jax.results import StudyFit
@@ -97,6 +96,13 @@ def assert_drawn(fit: StudyFit, *absent: str) -> None:
             assert fit.definition.metric.name in shown
 
 
+def brute_asymptote(compute: np.ndarray, loss: np.ndarray) -> float:
+    """Of the 400 asymptotes up to 0.95 times the lowest loss, that with the best line through log(L - L_inf)."""
+    grid = np.linspace(0, 0.95 * loss.min(), 400)
+    residuals = [np.polyfit(np.log(compute), np.log(loss - L_inf), 1, full=True)[1][0] for L_inf in grid]
+    return float(grid[np.argmin(residuals)])
+
+
 @pytest.fixture(scope="module")
 def marin(tmp_path_factory: pytest.TempPathFactory, real_dir: Path) -> StudyFit:
     return fitted(tmp_path_factory.mktemp("marin"), MARIN, real_dir / "marin")
@@ -130,7 +136,7 @@ def test_chinchilla(tmp_path: Path, real_dir: Path) -> None:
     assert sum(len(parabola.loss) for parabola in fit.isoflop.parabolas) == 89
     compute, loss, tokens = fit.isoflop.optima("Chinchilla")
     law = fit.laws["Chinchilla"]
-    assert law.L_inf == fit_law(compute, loss).L_inf
+    assert law.L_inf == pytest.approx(brute_asymptote(compute, loss), rel=1e-12)
     # Approach 2 of Hoffmann et al. 2022 (table 2): D* grows as C**0.51, its 80 % interval is [0.483, 0.529].
     slope = np.polyfit(np.log(compute), np.log(tokens), 1)[0]
     assert 0.45 < slope < 0.56
@@ -139,6 +145,31 @@ def test_chinchilla(tmp_path: Path, real_dir: Path) -> None:
     ladder = draw_figures(fit, ["ladder-chinchilla"]).documents["ladder-chinchilla"]["layout"]
     assert ladder["annotations"][1]["text"] == "Scaling law"
     assert {(part.table, part.count) for part in fit.skipped} == {("isoflops", 35), ("isoflops", 258)}
+
+
+def test_a_held_out_sweep_is_compared_with_no_forecast(tmp_path: Path, real_dir: Path) -> None:
+    """Its runs, of many token counts, are not seeds of a compute-optimal one."""
+    swept = MARIN.replace('match = ["optimal"]', 'match = ["optimal"]\nabove = 1e20')
+    fit = fitted(tmp_path, swept, real_dir / "marin")
+    runs = fit.held_out.runs
+    counts = {}
+    for suite, budget in {(run.suite, run.budget) for run in runs}:
+        tokens = {run.tokens for run in runs if (run.suite, run.budget) == (suite, budget) and run.finished}
+        counts[suite, budget] = len(tokens)
+    sweeps = {group: count for group, count in counts.items() if count > 2}
+    assert sweeps and max(sweeps.values()) > 9
+    assert fit.held_out.sweeps == sweeps
+    for suite in fit.laws:
+        alone = [run for run in runs if run.suite == suite and run.finished and (suite, run.budget) not in sweeps]
+        budgets, means = fit.held_out.means(suite)
+        assert budgets.tolist() == sorted({run.budget for run in alone})
+        for budget, mean in zip(budgets, means, strict=True):
+            assert mean == pytest.approx(np.mean([run.loss for run in alone if run.budget == budget]), rel=1e-12)
+    assert not any((fit.seeds.suite, line.budget) in sweeps and line.seeds for line in fit.seeds.budgets)
+    for (suite, _), count in sweeps.items():
+        words = f"FLOPs are a sweep ({count} token counts), not compute-optimal runs"
+        assert any(words in notice and suite in notice for notice in fit.notices())
+    assert sum("are a sweep" in notice for notice in fit.notices()) == len(sweeps)
 
 
 def test_chinchilla_from_its_figure(tmp_path: Path, real_dir: Path) -> None:

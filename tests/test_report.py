@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import csv
 import dataclasses
@@ -20,10 +21,12 @@ import numpy as np
 import pytest
 
 from delphi_jax import (
+    InputError,
     Status,
     allocate,
     downstream_intervals,
     effective_speedup,
+    fetch_file,
     fit_study,
     fit_study_surfaces,
     forecast_intervals,
@@ -32,10 +35,12 @@ from delphi_jax import (
     load_study,
 )
 from delphi_jax.cli import main
+from delphi_jax.io.definition import parse_definition
 from delphi_jax.plots.theme import THEMES, color_map, mixed, recolor, theme_from
 from delphi_jax.plots.vision import contrast
 from delphi_jax.report.build import build_report, page_bytes, page_colors, readable, shared
 from delphi_jax.report.model import Report, Table, table_of
+from delphi_jax.report.words import says
 from tests.test_theme import colors_of, opaque
 
 pytest.importorskip("jinja2", reason="jinja2 is not installed")
@@ -102,6 +107,36 @@ def report(study: Any, bundled_fit: Any, answers: dict[str, Any]) -> Report:
 @pytest.fixture(scope="module")
 def page(report: Report) -> str:
     return page_bytes(report).decode()
+
+
+def own_folder(out: Path, *, held_out: bool = False, edge: bool = False, name: str = "pilot") -> Path:
+    """A study of one's own in one nested table: six budgets, with ``edge`` one whose parabola has no minimum."""
+    (out / "deep").mkdir(parents=True)
+    rule = 'held_out = { match = ["final"] }\n' if held_out else ""
+    (out / "study.toml").write_text(f'name = "{name}"\n{rule}[[runs]]\nfiles = ["deep/a"]\nderive = "flops"\n')
+    lines = ["name,params,tokens,loss"]
+    budgets = np.logspace(18, 20.5, 6)
+    for place, budget in enumerate(budgets):
+        best, lowest = np.log10(budget / 1e18) / 2 + 9, 1.5 + (budget / 1e18) ** -0.1
+        for x in best + np.linspace(-0.4, 0.5, 6):
+            bend = -0.002 if edge and place == 2 else 0.2
+            loss = lowest + bend * (x - best) ** 2 + 0.003 * np.cos(9 * (x - best))
+            lines.append(f"run-{place}-{x:.3f},{float(budget / 6 / 10**x)!r},{float(10**x)!r},{float(loss)!r}")
+    if held_out:
+        lines += [f"final-seed{k},{1e22 / 6 / 1e11!r},{1e11!r},{1.9 + k / 100}" for k in range(3)]
+    (out / "deep" / "a.csv").write_text("\n".join(lines) + "\n")
+    return out
+
+
+def own_report(folder: Path) -> tuple[Report, Any]:
+    own = load_study(folder)
+    fit = fit_study(own, draws=100)
+    optima = {suite: fit.isoflop.optima(suite)[:2] for suite in fit.isoflop.suites}
+    fan = forecast_intervals(
+        fit.isoflop, own.definition.targets, methods=("percentile", "hierarchical"), draws=40, held_out=fit.held_out
+    )
+    answers = {"law-profile": law_study(optima, own.definition.targets), "forecast-fan": fan}
+    return build_report(own, fit, answers, left_out={}, made="2026-01-02"), fit
 
 
 @pytest.fixture(scope="module")
@@ -287,8 +322,90 @@ def test_a_study_without_a_law_makes_a_page_that_says_so(study: Any) -> None:
     fit = fit_study(one, draws=40)
     report = build_report(one, fit, {}, left_out={}, made="2026-01-02")
     assert report.headlines == () and not report.headline_table.rows
-    assert any("No law" in each.text or "law" in each.text for group in report.says for each in group.sentences)
+    laws = [each.text for group in report.says if group.title == "Scaling laws" for each in group.sentences]
+    assert laws and all(text.startswith("No law: ") for text in laws)
     assert "None." in page_bytes(report).decode()
+
+
+CONCLUSIONS = (
+    "luck",
+    "recipe",
+    "floor",
+    "as published",
+    "published figures",
+    "reference's",
+    "the reference",
+    "Delphi ",
+)
+
+
+def test_a_study_of_ones_own_is_told_nothing_of_another(tmp_path: Path) -> None:
+    report, _ = own_report(own_folder(tmp_path))
+    figures = [figure for section in report.sections for figure in section.figures]
+    assert {"scaling-law-asymptote", "overtraining-forecast", "forecast-fan"} <= {figure.key for figure in figures}
+    for figure in figures:
+        for text in (figure.title, figure.reading):
+            assert "held-out" not in text and "never saw" not in text, (figure.key, text)
+    page = page_bytes(report).decode()
+    words = " ".join(each for *_, text in Page(page[: page.index("<script")]).elements for each in text)
+    assert "pilot" in words and "grid of 400 values" in words
+    # The name of a figure, and what any law has.
+    words = words.replace("lucky-seeds", "").replace("when its floor is moved", "")
+    for conclusion in CONCLUSIONS:
+        assert conclusion not in words, conclusion
+
+
+def test_what_is_held_out_is_in_the_readings(tmp_path: Path) -> None:
+    report, fit = own_report(own_folder(tmp_path, held_out=True))
+    assert len(fit.held_out.runs) == 3
+    figures = {figure.key: figure for section in report.sections for figure in section.figures}
+    ladder = next(figure for key, figure in figures.items() if key.startswith("ladder"))
+    assert ladder.title.endswith("to held-out runs") and "never saw" in ladder.reading
+    assert figures["lucky-seeds"].title == "Held-out runs beside the forecast's interval"
+    assert figures["forecast-fan"].title.endswith("where the held-out runs fell")
+    assert not any(word in figure.title + figure.reading for figure in figures.values() for word in ("luck", "recipe"))
+
+
+def test_the_delphi_study_keeps_its_own_titles(report: Report) -> None:
+    titles = {figure.key: figure.title for section in report.sections for figure in section.figures}
+    assert titles["scaling-law-asymptote"] == "Optima follow a law with a floor"
+    assert titles["lucky-seeds"] == "Held-out residuals are not luck"
+    assert titles["mmlu-emergence"] == "A smooth soft metric forecasts a hard one"
+    assert titles["hparam-scaling"] == "The recipe's hyper-parameters sit at the bottom of the loss valley"
+    assert titles["delphi-ladder"] == "The Delphi ladder: from IsoFLOP parabolas to held-out runs"
+
+
+def test_a_study_file_gives_figures_its_own_titles() -> None:
+    own = parse_definition('name = "x"\n[titles]\nlucky-seeds = "Ours"\n', "x.toml")
+    assert own.figure_titles["lucky-seeds"] == "Ours"
+    assert own.figure_titles["scaling-law-asymptote"] == "Optima and their scaling law"
+    with pytest.raises(InputError, match=r"line 3, titles\.lucky-seed.*did you mean 'lucky-seeds'"):
+        parse_definition('name = "x"\n[titles]\nlucky-seed = "Ours"\n', "x.toml")
+
+
+def test_optima_without_a_minimum_are_said_beside_the_law_and_its_forecast(tmp_path: Path) -> None:
+    report, fit = own_report(own_folder(tmp_path, edge=True))
+    statuses = [each.status for each in fit.isoflop.parabolas]
+    assert statuses.count(Status.CURVATURE_NOT_POSITIVE) == 1 and len(statuses) == 6
+    said = "1 of 6 optima has no minimum of its own (curvature not positive)"
+    (law,) = [each.text for group in report.says if group.title == "Scaling laws" for each in group.sentences]
+    assert law.endswith(f" {said}.")
+    assert [each.status.endswith(f"; {said}") for each in report.headlines] == [True]
+
+
+def test_a_missing_interval_is_said_in_words(bundled_fit: Any, answers: Any) -> None:
+    found = answers["effective-speedup"]
+    line = dataclasses.replace(found.matched.pooled, low=np.nan, high=np.nan, probability=np.nan)
+    bare = dataclasses.replace(found, matched=dataclasses.replace(found.matched, pooled=line))
+    view = answers["downstream-intervals"].views[0]
+    nothing = dataclasses.replace(view.hard, low=view.hard.low * np.nan, high=view.hard.high * np.nan)
+    views = (dataclasses.replace(view, hard=nothing),)
+    tasks = dataclasses.replace(answers["downstream-intervals"], views=views)
+    groups = says(bundled_fit, {"effective-speedup": bare, "downstream-intervals": tasks})
+    texts = {group.title: [each.text for each in group.sentences] for group in groups}
+    for text in (*texts["One recipe against the other"], *texts["Downstream tasks"]):
+        assert "no 95 % interval" in text and "interval no interval" not in text and "nan" not in text
+        assert "probability" not in text
 
 
 def test_both_variants_share_their_traces(report: Report) -> None:
@@ -344,8 +461,13 @@ def test_the_page_is_small_deterministic_and_well_built(page: str, report: Repor
     assert links and all(link.startswith("#") and link[1:] in ids for link in links)
     labels = [attrs["aria-labelledby"] for _, attrs, _ in read.elements if "aria-labelledby" in attrs]
     assert set(labels) <= set(ids)
-    images = [attrs for _, attrs, _ in read.elements if attrs.get("role") == "img"]
-    assert len(images) == 15 and all(len(attrs["aria-label"]) > 40 for attrs in images)
+    # An image hides its controls from assistive technology; a group does not.
+    assert not [attrs for _, attrs, _ in read.elements if attrs.get("role") == "img"]
+    plots = [attrs for _, attrs, _ in read.elements if "data-figure" in attrs]
+    assert len(plots) == 15 and all(attrs["role"] == "group" for attrs in plots)
+    texts = {attrs.get("id"): "".join(text) for _, attrs, text in read.elements}
+    assert all(texts[attrs["aria-labelledby"]] and len(texts[attrs["aria-describedby"]]) > 40 for attrs in plots)
+    assert [attrs["aria-labelledby"] for _, attrs, _ in read.of("figure")] == [a["aria-labelledby"] for a in plots]
     assert all(attrs["scope"] == "col" for _, attrs, _ in read.of("th"))
     assert "No number here was measured" in page
 
@@ -428,6 +550,60 @@ def test_a_provenance_file_that_cannot_be_read_is_said_and_costs_nothing(content
     told = _provenance(Args)
     assert told == {} if "sha256" in str(content) else "cannot be read" in told["provenance.json"]
     assert [(each.name, each.recorded) for each in _files(Args, delphi())] == [("runs.json", "not recorded")]
+
+
+def command_args(data: Path, **given: Path) -> Any:
+    return argparse.Namespace(**{"data": data, "study": None, "runs": None, "sweep": None} | given)
+
+
+def test_just_the_files_that_were_read_are_listed(tmp_path: Path) -> None:
+    from delphi_jax.commands.report import _files
+
+    folder = own_folder(tmp_path / "data")
+    (folder / "payroll.csv").write_text("name,salary\n")
+    (folder / "runs.csv").write_text("not what the study names\n")
+    definition = load_study(folder).definition
+    assert [each.name for each in _files(command_args(folder), definition)] == ["study.toml", "deep/a.csv"]
+    single, study = tmp_path / "single.csv", tmp_path / "other.toml"
+    shutil.copy(folder / "deep" / "a.csv", single)
+    shutil.copy(folder / "study.toml", study)
+    files = _files(command_args(folder, runs=single, study=study), definition)
+    assert [each.name for each in files] == ["other.toml", "single.csv"]
+    shutil.copy(DATA / "hparam_sweep.json", folder)
+    delphi_files = _files(command_args(folder, study=Path("delphi")), load_study(DATA).definition)
+    assert [each.name for each in delphi_files] == ["runs.csv", "hparam_sweep.json"]
+
+
+def test_a_fetched_table_has_its_origin_and_one_that_was_edited_is_said(tmp_path: Path, capsys: Any) -> None:
+    folder, out = tmp_path / "data", tmp_path / "page.html"
+    fetch_file(DATA / "runs.json", folder, "json")
+    command = ["report", "--data", str(folder), "--out", str(out), "--quick", "--draws", "40", "--no-cache"]
+    assert main(command) == 0
+    read = Page(out.read_text())
+    cells = [text for _, _, text in read.of("td")]
+    assert "as recorded" in cells and "not recorded" not in cells and "runs.json" in cells
+    assert "Where the tables came from" in [text for *_, text in read.of("h3")]
+    facts = [text for *_, text in read.of("dd")]
+    assert not any("{" in text for text in facts) and str(tmp_path) not in out.read_text()
+    assert str(DATA) not in out.read_text()
+    capsys.readouterr()
+    (folder / "runs.json").write_text((folder / "runs.json").read_text().replace("\n", "\n ", 1))
+    assert main(command) == 0
+    assert "Not as fetched: runs.json" in capsys.readouterr().out
+    read = Page(out.read_text())
+    assert "differs from the record" in [text for *_, text in read.of("td")]
+    notices = [text for *_, text in read.of("li")]
+    assert any(text.startswith("not what the provenance file tells of it: runs.json;") for text in notices)
+
+
+def test_the_study_that_was_used_is_said(tmp_path: Path, capsys: Any) -> None:
+    own = ["--data", str(own_folder(tmp_path / "own", name="pilot [bold]"))]
+    for given in (own, ["--data", str(DATA)]):
+        assert main(["summary", *given, "--draws", "40", "--no-cache"]) == 0
+    said = capsys.readouterr().out
+    assert [line for line in said.splitlines() if line.startswith("Study: ")] == [
+        f"Study: pilot [bold], as {tmp_path / 'own' / 'study.toml'} says"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -599,6 +775,21 @@ def test_tables_are_sorted_from_the_keyboard(visit: Any, report: Report) -> None
     table.locator("th").first.locator("button").press("Enter")
     assert table.locator("[aria-sort]").count() == 1
     assert tab.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_infinite_values_are_sorted_as_the_largest(browser: Any, report: Report, tmp_path: Path) -> None:
+    values = [2.0, np.inf, -np.inf, 10.0, np.nan, np.inf, -3.0]
+    table = table_of("forecasts-at-a-glance", "T", [{"a": value} for value in values])
+    (tmp_path / "page.html").write_bytes(page_bytes(dataclasses.replace(report, headline_table=table)))
+    tab = browser.new_page()
+    tab.goto((tmp_path / "page.html").as_uri())
+    cells = tab.locator("#forecasts-at-a-glance tbody td")
+    head = tab.locator("#forecasts-at-a-glance th button")
+    head.click()
+    assert cells.all_text_contents() == ["-inf", "-3", "2", "10", "inf", "inf", "–"]
+    head.click()
+    assert cells.all_text_contents() == ["inf", "inf", "10", "2", "-3", "-inf", "–"]
+    tab.close()
 
 
 def downloaded(tab: Any, key: str) -> list[list[str]]:

@@ -136,6 +136,14 @@ def test_free_laws_of_exact_series_have_the_exact_multiplier() -> None:
         assert (line.value, line.low, line.high) == pytest.approx((truth,) * 3, rel=1e-5)
 
 
+@pytest.mark.parametrize(("asked", "end"), [([1e12], 1e12), ([3e10], 4e10)])
+def test_the_curve_ends_with_the_budgets_of_its_own_study(asked: list[float], end: float) -> None:
+    small = BUDGETS / BUDGETS[0] * 4e8
+    drawn = [line.budget for line in compare(exact(budgets=small), exact(1.2, small), budgets=asked).multiplier.curve]
+    assert (drawn[0], drawn[-1]) == pytest.approx((4e8, end), rel=1e-12)
+    assert np.diff(np.log(drawn)) == pytest.approx(np.log(end / 4e8) / (len(drawn) - 1), rel=1e-9)
+
+
 # The estimates, by other means
 
 

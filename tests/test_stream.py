@@ -159,6 +159,17 @@ def test_exact_is_every_resample_in_its_share() -> None:
     assert (study.draws, study.count(Status.FITTED), study.seed) == (N**N, len(fitted), None)
 
 
+@pytest.mark.parametrize("method", ["stream", "table"])
+def test_too_few_draws_are_no_interval(method: str) -> None:
+    """Of 40, a tail of 2.5 % holds one on average."""
+    few, enough = (bootstrap_study(*optima(), draws=draws, method=method) for draws in (39, 60))
+    assert few.count(Status.FITTED) < 40 <= enough.count(Status.FITTED)
+    assert (few.status, enough.status) == (Status.BEYOND_DRAWS, Status.FITTED)
+    assert np.isnan(intervals(few)).all() and np.isnan(few.bounds).all() and np.isfinite(intervals(enough)).all()
+    assert "take more draws" in few.notices()[0]
+    assert not any("beyond the draws" in notice for notice in enough.notices())
+
+
 def test_the_method_follows_the_number_of_resamples() -> None:
     """C(9, 5) = 126 resamples of 5 points."""
     methods = [bootstrap_study(*optima(), draws=draws).method for draws in (125, 126.0)]

@@ -15,6 +15,7 @@ from delphi_jax.commands.printing import (
     print_rows,
 )
 from delphi_jax.commands.reading import load, study_theme
+from delphi_jax.text import one_line
 
 if TYPE_CHECKING:
     from delphi_jax.results.check import StudyCheck
@@ -49,7 +50,8 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _print(args: argparse.Namespace, found: StudyCheck, conflicts: list[str]) -> None:
-    print(f"{found.definition.name}, as {found.definition.source} says, from {found.source}\n")
+    told = f"{found.definition.name}, as {found.definition.source} says, from {found.source}"
+    print(f"{one_line(told)}\n")
     for title, rows in (
         ("Suites", found.suites),
         ("IsoFLOP budgets", found.budgets),

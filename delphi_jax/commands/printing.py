@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from delphi_jax.commands.options import BAD_INPUT, OK
 from delphi_jax.commands.reading import chosen_theme
 from delphi_jax.status import InputError
+from delphi_jax.text import one_line
 
 if TYPE_CHECKING:
     from delphi_jax.definition import Definition
@@ -95,7 +96,14 @@ def print_json(
 
 
 def print_reading(args: argparse.Namespace, study: Study, fit: StudyFit, notices: Sequence[str]) -> None:
-    """What was read, left out and missing, and which fits need a look."""
+    """What was read, and as what study where it is not the Delphi one, left out and missing, and which fits need a
+    look."""
+    from delphi_jax.definition import delphi
+
+    definition = study.definition
+    if (definition.name, definition.source) != (delphi().name, delphi().source):
+        told = f", as {definition.source} says" if definition.source else ""
+        print(one_line(f"Study: {definition.name}{told}"))
     print_provenance(folders_read(args))
     print_left_out(fit.skipped, study.missing)
     print_list("To look at", notices)
@@ -120,7 +128,8 @@ def print_provenance(folders: Sequence[Path]) -> None:
     for folder in dict.fromkeys(folders):
         if changed := changed_files(folder):
             files = f"{', '.join(changed)} in {folder}"
-            print(f"Not as fetched: {files}; fetch again, or move {PROVENANCE} away to keep what is there.")
+            told = f"Not as fetched: {files}; fetch again, or move {PROVENANCE} away to keep what is there."
+            print(one_line(told))
         if is_simulated(folder):
             print(f"Simulated data: no number in {folder} was measured, nothing here says anything of real models.")
 
@@ -159,16 +168,17 @@ def write_answer(args: argparse.Namespace, result: Result, definition: Definitio
 
 def print_list(title: str, lines: Sequence[str], stream: Any = None) -> None:
     if lines:
-        print(f"{title}:", *lines, sep="\n  ", file=stream or sys.stdout)
+        print(f"{title}:", *map(one_line, lines), sep="\n  ", file=stream or sys.stdout)
 
 
 def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
     # Captured, because rich ends the process itself where a pipe is closed.
     with console.capture() as captured:
-        console.print(_table(title, rows) if rows else f"{title}: none")
+        console.print(_table(title, rows) if rows else Text(f"{one_line(title)}: none"))
     print(captured.get())
 
 
@@ -177,9 +187,11 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    # As texts: a name with brackets is no markup.
+    heading = Text(one_line(title))
+    table = Table(title=heading, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for column, value in rows[0].items():
-        table.add_column(column, justify="left" if isinstance(value, str) else "right", overflow="fold")
+        table.add_column(Text(one_line(column)), justify="left" if isinstance(value, str) else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row.values()))
     return table
@@ -188,7 +200,7 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Any:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "" if value != value else f"{value:.6g}"
-    return str(value)
+    return one_line(str(value))
 
 
 def some(names: Sequence[str]) -> str:

@@ -44,7 +44,7 @@ def load_definition(args: argparse.Namespace) -> Definition:
     from delphi_jax.io.study import find_definition
 
     _choose_folder(args, None)
-    return find_definition(args.data, args.study)
+    return find_definition(args.data, args.study, args.runs or args.sweep)
 
 
 def _choose_folder(args: argparse.Namespace, tables: Collection[str] | None) -> None:

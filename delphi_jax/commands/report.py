@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import hashlib
 import json
 import sys
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from delphi_jax.commands.options import BAD_INPUT, OK, add_cache, add_draws, add_input, add_theme
@@ -19,7 +20,7 @@ from delphi_jax.status import InputError
 
 if TYPE_CHECKING:
     from delphi_jax.definition import Definition
-    from delphi_jax.report.model import File
+    from delphi_jax.report.model import File, Report
     from delphi_jax.results import Result, StudyFit
     from delphi_jax.tables import Study
 
@@ -37,7 +38,6 @@ _ANSWERS = (
 """In the order in which the page shows them; names of their figures."""
 _QUICK = ("law-profile",)
 _PACKAGES = ("delphi-jax", "jax", "jaxlib", "numpy", "plotly")
-_READ = (".json", ".csv", ".parquet", ".toml")
 
 
 def add_parser(commands: Any) -> None:
@@ -81,6 +81,7 @@ def _report(args: argparse.Namespace) -> int:
     with progress("fitting"):
         fit, answers, left_out = _fit(args, study)
     with progress("drawing and writing"):
+        sources = _files(args, study.definition)
         report = build_report(
             study,
             fit,
@@ -89,10 +90,11 @@ def _report(args: argparse.Namespace) -> int:
             made=datetime.date.today().isoformat(),
             simulated=any(map(is_simulated, folders_read(args))),
             versions=_versions(),
-            sources=_files(args, study.definition),
+            sources=sources,
             provenance=_provenance(args),
+            origin=_origin(args),
         )
-        page = page_bytes(report, chosen_theme(args, study.definition, "light"))
+        page = page_bytes(_shared(args, report, _changed(args, sources)), chosen_theme(args, study.definition, "light"))
         try:
             write_whole(args.out, page)
         except OSError as error:
@@ -105,6 +107,21 @@ def _report(args: argparse.Namespace) -> int:
     seconds = time.perf_counter() - started
     print(f"Wrote {args.out}, {len(page) / 1e6:.1f} MB, in {seconds:.1f} s")
     return BAD_INPUT if failures else OK
+
+
+def _shared(args: argparse.Namespace, report: Report, changed: Iterable[str]) -> Report:
+    """``report`` as others may see it: with the notices on files that ``changed``, without this machine's folders."""
+
+    def public(texts: Iterable[str]) -> tuple[str, ...]:
+        return tuple(_public(args, text) for text in texts)
+
+    return dataclasses.replace(
+        report,
+        source=_public(args, report.source),
+        missing=public(report.missing),
+        notices=(*changed, *public(report.notices)),
+        sections=tuple(dataclasses.replace(each, absent=public(each.absent)) for each in report.sections),
+    )
 
 
 def _check_out(out: Path) -> None:
@@ -233,6 +250,9 @@ def _versions() -> dict[str, str]:
     return found | {"Python": platform.python_version()}
 
 
+_DIFFERS = "differs from the record"
+
+
 def _files(args: argparse.Namespace, definition: Definition) -> list[File]:
     """The files that were read, with their checksums, and whether their folder's provenance file says the same."""
     from delphi_jax.report.model import File
@@ -241,10 +261,10 @@ def _files(args: argparse.Namespace, definition: Definition) -> list[File]:
     for path in _paths(args, definition):
         content = path.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
-        folder = args.data if args.data in path.parents else path.parent
+        folder = args.data if args.data is not None and args.data in path.parents else path.parent
         name = path.relative_to(folder).as_posix()
         known = _recorded(folder).get(name)
-        words = "not recorded" if known is None else "as recorded" if known == digest else "differs from the record"
+        words = "not recorded" if known is None else "as recorded" if known == digest else _DIFFERS
         found.append(File(name, len(content), digest, words))
     return found
 
@@ -258,28 +278,100 @@ def _recorded(folder: Path) -> dict[str, Any]:
 
 
 def _paths(args: argparse.Namespace, definition: Definition) -> list[Path]:
-    """The files of the data folder, and of the folders in it that the study names tables in, and single files."""
-    from delphi_jax.fetch.columns import schemas
+    """The study file, the tables that the study names and the folder holds, and the single files instead of them."""
+    from delphi_jax.checked import TABLE_SUFFIXES, has_suffix
+    from delphi_jax.io.definition import STUDY_FILE, is_shipped
+    from delphi_jax.schema import evals_schema, externals_schema
 
-    folders = [] if args.data is None else [args.data, *((args.data / table).parent for table in schemas(definition))]
-    folder = [path for each in dict.fromkeys(folders) if each.is_dir() for path in sorted(each.iterdir())]
-    tables = [path for path in folder if path.suffix in _READ and path.is_file() and path.name != _PROVENANCE]
+    tables = [file for source in definition.runs for file in source.files] if args.runs is None else []
+    if definition.sweep is not None and args.sweep is None:
+        tables.append(definition.sweep.table)
+    tables += [make(task).table for task in definition.tasks for make in (evals_schema, externals_schema)]
+    files = [file for each in tables for file in ([each] if has_suffix(each) else map(each.__add__, TABLE_SUFFIXES))]
+    if args.study is None:
+        files = [STUDY_FILE, *files]
     # A shipped study has a name, no file of the user's.
-    given = [path for path in (args.study, args.runs, args.sweep) if path is not None and path.is_file()]
-    return list(dict.fromkeys([*tables, *given]))
+    study = [] if args.study is None or is_shipped(args.study) else [args.study]
+    folder = [] if args.data is None else [args.data / file for file in files]
+    given = [path for path in (args.runs, args.sweep) if path is not None]
+    return list(dict.fromkeys(path for path in (*study, *folder, *given) if path.is_file()))
+
+
+def _changed(args: argparse.Namespace, sources: Iterable[File]) -> list[str]:
+    """A notice on the files that are not what the provenance says of them."""
+    from delphi_jax.fetch.snapshot import changed_files
+
+    fetched = [file for folder in folders_read(args) for file in changed_files(folder)]
+    files = dict.fromkeys([*(each.name for each in sources if each.recorded == _DIFFERS), *fetched])
+    if not files:
+        return []
+    return [f"not what the provenance file tells of it: {', '.join(files)}; fetch again, or say what was changed"]
 
 
 _PROVENANCE = "provenance.json"
 
 
 def _provenance(args: argparse.Namespace) -> dict[str, str]:
-    """What the folder's provenance file says, but for checksums, which stand beside the files."""
+    """What the folder's provenance file says, but for what stands in tables: checksums, and a snapshot's tables."""
     told = _told(args.data) if args.data is not None else {}
-    plain = {name: value for name, value in told.items() if name != "sha256"}
-    return {
-        str(name): value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for name, value in plain.items()
-    }
+    tabled = {"sha256", "tables", "study"} if _origin(args) else {"sha256"}
+    return {str(name): _words(value) for name, value in told.items() if name not in tabled}
+
+
+def _origin(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Where each table of a snapshot, and its study file, came from; nothing for another folder."""
+    from delphi_jax.fetch.snapshot import read_records
+
+    try:
+        records = read_records(args.data) if args.data is not None else {}
+    except InputError:
+        return []
+    rows = [
+        {
+            "table": table,
+            "file": record["file"],
+            "source": f"{record['source']['kind']} {_without_folders(record['source']['name'])}",
+            "item": _without_folders(str(record["item"])),
+            "revision": _words(record["revision"]),
+            "query": _words(record["query"]),
+            "rows": record["rows"],
+            "missing values": _words(record.get("missing", {})),
+            "fetched": _words(record.get("fetched")),
+            "client": _words(record.get("client")),
+        }
+        for table, record in records.items()
+    ]
+    study = _told(args.data).get("study") if rows else None
+    if isinstance(study, dict):
+        source = f"study {_without_folders(str(study.get('study')))}"
+        row = {"table": "study file", "file": study.get("file"), "source": source}
+        rows.append(row | {"fetched": _words(study.get("fetched"))})
+    return rows
+
+
+def _words(value: Any) -> str:
+    """A value of a provenance file as a reader meets it; nothing for what is null or empty."""
+    if isinstance(value, dict):
+        said = {name: _words(each) for name, each in value.items()}
+        return "; ".join(f"{name}: {words}" for name, words in said.items() if words)
+    if isinstance(value, list):
+        return ", ".join(map(_words, value))
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _without_folders(text: str) -> str:
+    """The name of a file that is given from the root on, whose folders say something of one machine alone."""
+    kinds = (PurePosixPath, PureWindowsPath)
+    return next((path.name for kind in kinds if (path := kind(text)).is_absolute()), text)
+
+
+def _public(args: argparse.Namespace, text: str) -> str:
+    """``text`` with the name alone of each folder and file that was given from the root on."""
+    given = [path for path in (args.data, args.study, args.runs, args.sweep) if path is not None and path.is_absolute()]
+    # The longest first: a folder may be the start of a file in it.
+    for path in sorted(given, key=lambda path: -len(str(path))):
+        text = text.replace(str(path), path.name)
+    return text
 
 
 def _told(folder: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from delphi_jax.kernels.law_objectives import fit_objective_laws
 from delphi_jax.kernels.optimum import CHUNK as OPTIMUM_CHUNK
 from delphi_jax.kernels.optimum import OptimalLaw, fit_optimal_laws
 from delphi_jax.kernels.power_law import CHUNK, PowerLaw, fit_free_laws, fit_pinned_laws, fit_shared_law
+from delphi_jax.quantiles import least_draws
 from delphi_jax.resamples import (
     count_indices,
     n_resamples,
@@ -235,7 +236,8 @@ def bootstrap_law(
     or from ``indices`` [draws, n], or from a JAX random ``key``. Exact: all C(2n-1, n) distinct resamples, each with
     its probability; there is no Monte-Carlo error, and nothing to choose (Efron and Tibshirani 1993, section 6.6).
     Draws with fewer than three distinct budgets, and draws whose fit fails, are skipped and counted. Intervals are NaN
-    where all other draws give one and the same law. Raises ValueError for arrays that do not match, no draw, indices
+    where all other draws give one and the same law, and BEYOND_DRAWS where Monte Carlo left fewer of them than
+    :func:`~delphi_jax.quantiles.least_draws`. Raises ValueError for arrays that do not match, no draw, indices
     out of range, arguments that the method does not take, and for more resamples than memory holds.
 
     Examples:
@@ -271,8 +273,10 @@ def bootstrap_law(
     forecasts = law_loss(targets, fits.L_inf[:, None], fits.A[:, None], fits.alpha[:, None])
     fits, forecasts = BootstrapDraws(*(field[place] for field in fits)), forecasts[place]
     fitted = fits.status == Status.FITTED
-    status = Status.TOO_FEW_POINTS if one_law(forecasts[fitted]) else Status(int(np.min(fits.status)))
     drawn = method == "monte-carlo"
+    status = Status.TOO_FEW_POINTS if one_law(forecasts[fitted]) else Status(int(np.min(fits.status)))
+    if drawn and status is Status.FITTED and not enough_draws(int(fitted.sum()), percentiles):
+        status = Status.BEYOND_DRAWS
     return BootstrapFit(
         series=series,
         targets=targets,
@@ -308,6 +312,12 @@ def _intervals(
 def one_law(forecasts: Floats) -> bool:
     """Whether all of one or more ``forecasts`` [R, Q] are the same, so that they tell no interval."""
     return len(forecasts) > 0 and bool(np.all(forecasts == forecasts[0]))
+
+
+def enough_draws(fitted: int, percentiles: Sequence[float]) -> bool:
+    """Whether so many ``fitted`` draws tell the outer ``percentiles``; their own extremes any number does."""
+    tail = min(percentiles[0], 100 - percentiles[-1]) / 100
+    return tail <= 0 or fitted >= least_draws(1 - 2 * tail)
 
 
 def refuse_draws(series: str, **given: object) -> None:

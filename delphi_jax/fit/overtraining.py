@@ -33,7 +33,7 @@ class _Curve(NamedTuple):
     loss: Floats
     """[G] law plus extrapolated penalty."""
     log_equivalent: float
-    """log10 FLOPs at which the forecast's loss is reached; the end of the grid where it is not."""
+    """log10 FLOPs at which the forecast's loss is reached; the end of the grid where it is not, NaN without a curve."""
     status: Status
 
 
@@ -126,11 +126,13 @@ def _curve(
     log_buckets = np.log10([fit.bucket for fit in parabolas])
     curvature = np.array([fit.curvature_over if scale > 1 else fit.curvature_under for fit in parabolas])
     penalty = curvature * np.log10(scale) ** 2
+    if scale != 1 and not np.all(curvature > 0):
+        # No penalty, or a gain, is what a bucket without a minimum shows: nothing to extrapolate.
+        return _Curve(penalty, np.full_like(optimal, np.nan), np.nan, Status.CURVATURE_NOT_POSITIVE)
     loss = optimal
     if np.all(penalty > _LEAST_PENALTY):
         slope, intercept = _line(log_buckets, np.log10(penalty))
         loss = optimal + 10.0 ** (slope * log_grid + intercept)
-    bowls = np.all(curvature > 0)
     reached = np.flatnonzero((log_grid >= log_forecast) & (loss <= target))
     if not reached.size:
         return _Curve(penalty, loss, log_grid[-1], Status.NOT_REACHED)
@@ -138,8 +140,7 @@ def _curve(
     fall = loss[after - 1] - loss[after]
     share = np.clip((loss[after - 1] - target) / fall, 0.0, 1.0) if fall > 0 else 0.0
     crossing = log_grid[after - 1] + share * (log_grid[after] - log_grid[after - 1])
-    status = Status.FITTED if bowls else Status.CURVATURE_NOT_POSITIVE
-    return _Curve(penalty, loss, max(crossing, log_forecast), status)
+    return _Curve(penalty, loss, max(crossing, log_forecast), Status.FITTED)
 
 
 def _line(x: Floats, y: Floats) -> tuple[float, float]:

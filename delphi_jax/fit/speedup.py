@@ -36,9 +36,8 @@ _DRAWS = 10_000
 _SAME_BUDGET = 1e-9
 """Relative: budgets that differ by less are the same."""
 
-_CURVE_END = 1e23
-"""FLOPs: the curve ends here, or at the largest budget asked for."""
 _CURVE_POINTS = 61
+"""From the smallest budget of both suites to the largest, theirs or asked for."""
 
 _STEPS = 40
 """Of a bisection, which leave 1e-12 of its bracket."""
@@ -419,8 +418,8 @@ def _multiplier(
         ended = np.where(draws[0].status == Status.FITTED, draws[1].status, draws[0].status)
         skipped = _skipped(ended, np.full(settings.draws, 1 / settings.draws))
         draws = [each.only(ended == Status.FITTED) for each in draws]
-        start = min(compute[0] for compute, _ in arrays.values())
-        drawn = np.geomspace(start, max(_CURVE_END, budgets.max()), _CURVE_POINTS)
+        own = np.concatenate([compute for compute, _ in arrays.values()])
+        drawn = np.geomspace(own.min(), max(own.max(), budgets.max()), _CURVE_POINTS)
         lines, curve = (_multiplier_lines(each, laws, draws, status, settings) for each in (budgets, drawn))
     return ComputeMultiplier(
         suites=tuple(arrays),

@@ -28,7 +28,7 @@ from delphi_jax.batch import asymptote_grid, pad
 from delphi_jax.checkpoint import check_writable, digest, read_state, write_state
 from delphi_jax.definition import delphi
 from delphi_jax.devices import AXIS, chunk_memory, first_process, from_first_process, over_processes, spread
-from delphi_jax.fit.law import BOOTSTRAP_GRID, PERCENTILES, checked_series, one_law, refuse_draws
+from delphi_jax.fit.law import BOOTSTRAP_GRID, PERCENTILES, checked_series, enough_draws, one_law, refuse_draws
 from delphi_jax.kernels.stream import (
     BIN_BITS,
     BLOCK,
@@ -163,16 +163,20 @@ def _study(
     series: str, method: str, problem: Problem, counted: _Counted, percentiles: Sequence[float], seed: int | None
 ) -> BootstrapStudy:
     counts = counted.status
+    status = Status.TOO_FEW_POINTS if counted.one_law else Status(int(np.flatnonzero(counts)[0]))
+    bands, bounds = counted.bands, counted.bounds
+    if method != "exact" and status is Status.FITTED and not enough_draws(int(counts[Status.FITTED]), percentiles):
+        status, bands, bounds = Status.BEYOND_DRAWS, np.full_like(bands, np.nan), np.full_like(bounds, np.nan)
     return BootstrapStudy(
         series=series,
         targets=problem.targets,
         method=method,
-        status=Status.TOO_FEW_POINTS if counted.one_law else Status(int(np.flatnonzero(counts)[0])),
+        status=status,
         draws=int(counts.sum()),
         draw_counts={status: int(count) for status, count in zip(Status, counts, strict=True) if count},
         at_zero=counted.at_zero,
-        intervals=tuple(Interval(*map(float, band)) for band in counted.bands),
-        bounds=counted.bounds,
+        intervals=tuple(Interval(*map(float, band)) for band in bands),
+        bounds=bounds,
         outside=counted.outside,
         percentiles=tuple(percentiles),
         n_grid=problem.grid.shape[1],

@@ -25,7 +25,6 @@ from delphi_jax.labels import BROAD
 from delphi_jax.results import (
     BootstrapFit,
     HeldOutFit,
-    HeldOutRun,
     Interval,
     IsoflopFit,
     LawFit,
@@ -34,6 +33,7 @@ from delphi_jax.results import (
     SeedFit,
     StudyFit,
 )
+from delphi_jax.results.held_out import held_out_runs
 from delphi_jax.tables import RunTable, Study, fit_runs
 
 __all__ = ["PARTS", "fit_held_out", "fit_seeds", "fit_study"]
@@ -205,22 +205,7 @@ def fit_held_out(runs: RunTable, laws: Mapping[str, LawFit]) -> HeldOutFit:
     >>> held_out.means(suite)[0], held_out.residuals(suite).round(2)  # FLOPs, percent
     (array([1.e+21, 1.e+22, 1.e+23]), array([0.15, 0.25, 0.62]))
     """
-    held_out = runs.where(runs.held_out)
-    return HeldOutFit(
-        tuple(
-            HeldOutRun(name, suite, seed, budget, loss, finished)
-            for name, suite, seed, budget, loss, finished in zip(
-                held_out.name,
-                held_out.suite,
-                held_out.seed,
-                held_out.bucket.tolist(),
-                held_out.loss.tolist(),
-                held_out.finished.tolist(),
-                strict=True,
-            )
-        ),
-        laws,
-    )
+    return HeldOutFit(held_out_runs(runs), laws)
 
 
 def fit_seeds(
@@ -252,7 +237,7 @@ def fit_seeds(
         interval: Interval = bootstrap.intervals[place[0]]
         forecast = float(law.loss_at(budget))
         runs = sorted(
-            (run for run in held_out.runs if run.suite == law.series and run.finished and run.budget == budget),
+            (run for run in held_out.optimal if run.suite == law.series and run.finished and run.budget == budget),
             key=lambda run: run.seed,
         )
         lines.append(

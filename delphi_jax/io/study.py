@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delphi_jax.checked import TABLE_SUFFIXES, has_suffix, table_file
+from delphi_jax.checked import TABLE_SUFFIXES, Value, has_suffix, table_file
 from delphi_jax.definition import RUN_COLUMNS, Definition, HeldOutRule, RunSource, delphi
 from delphi_jax.heuristics import SweepDesign
 from delphi_jax.io.definition import STUDY_FILE, is_shipped, read_definition
@@ -57,10 +57,10 @@ def load_study(
 
     ``data`` is the folder of the tables, ``.json``, ``.csv`` or ``.parquet``: by default that of the file ``study``,
     else, without a single file, ``data``. ``study`` says what the study is, as a study file or the name of a shipped
-    study: by default ``study.toml`` of the folder, else the Delphi study. ``runs`` and ``sweep`` are single files that
-    stand in for those of the folder; ``tables`` names the kinds of tables to read, all of :data:`TABLES` by default.
-    Rows that a rule leaves out are counted in ``Study.skipped``, optional tables that are not there in
-    ``Study.missing``.
+    study: by default ``study.toml`` of the folder, or of the single file's, else the Delphi study. ``runs`` and
+    ``sweep`` are single files that stand in for those of the folder; ``tables`` names the kinds of tables to read, all
+    of :data:`TABLES` by default. Rows that a rule leaves out are counted in ``Study.skipped``, optional tables that are
+    not there in ``Study.missing``.
 
     Raises InputError where the study file or a table that is there cannot be used, or runs are missing, ValueError for
     an unknown kind in ``tables``.
@@ -76,7 +76,7 @@ def load_study(
     """
     runs, sweep = (None if path is None else Path(path) for path in (runs, sweep))
     data = find_folder(data, study, alone=runs is not None or sweep is not None)
-    definition = find_definition(data, study)
+    definition = find_definition(data, study, runs or sweep)
     asked = set(TABLES) if tables is None else set(tables)
     if unknown := asked - set(TABLES):
         raise ValueError(f"unknown tables {sorted(unknown)}, expected some of {list(TABLES)}")
@@ -142,13 +142,17 @@ def find_folder(data: Path | None, study: Path | Definition | None, *, alone: bo
     return None if alone else Path("data")
 
 
-def find_definition(data: Path | None, study: Path | Definition | None) -> Definition:
-    """What is said of the study: by ``study``, else by the study file of the folder ``data``, else Delphi's."""
+def find_definition(data: Path | None, study: Path | Definition | None, single: Path | None = None) -> Definition:
+    """What is said of the study: by ``study``, else by the study file of the folder ``data``, else Delphi's.
+
+    Without ``data`` the folder is that of the file ``single``.
+    """
     if isinstance(study, Definition):
         return study
     if study is not None:
         return read_definition(Path(study))
-    if data is not None and os.path.lexists(path := data / STUDY_FILE):
+    folder = single.parent if data is None and single is not None else data
+    if folder is not None and os.path.lexists(path := folder / STUDY_FILE):
         return read_definition(path)
     return delphi()
 
@@ -233,7 +237,10 @@ def _unfinished(raw: RawTable) -> list[str | None]:
     column = raw.schema.finished
     if not column:
         return [None] * len(raw)
-    return [None if is_finished(state) else f"{column} is not finished" for state in raw.columns[column]]
+    return [
+        None if is_finished(state) else f"{column} is {shown(state or None)}, not finished"
+        for state in raw.columns[column]
+    ]
 
 
 def _incomplete(raw: RawTable) -> list[str | None]:
@@ -306,17 +313,26 @@ def _runs(data: Path | None, single: Path | None, definition: Definition) -> tup
         sources = sources[:1]
     parts: list[_Runs] = []
     skipped: list[Skipped] = []
+    seen: set[tuple[object, ...]] = set()
+    places: set[tuple[int, Path]] = set()
     for source, file in sources:
         name = file.replace("\\", "/")
         schema = runs_schema(definition, source, str(PurePosixPath(name).with_suffix("")) if has_suffix(name) else name)
         path = single or _find(data, file)
         if path is None:
             raise InputError(f"{data or 'input'}: the table of training runs is missing; {_how(data, schema, file)}")
+        if (id(source), path) in places:
+            raise InputError(f"{definition.source}: runs.files names {shown(file)} twice; name each file once")
+        places.add((id(source), path))
         table, left_out = _usable(read_table(path, schema))
         skipped += left_out
         if not len(table):
             reasons = "; ".join(f"{part.count} left out: {part.reason}" for part in left_out)
             raise InputError(f"{path}: holds no usable row ({reasons}); give runs with every needed value")
+        rows = _as_rows(table, _run_columns(table, definition, source))
+        again = ["duplicate of a row of an earlier file" if row in seen else None for row in rows]
+        table = _leave_out(table, again, skipped)
+        seen.update(rows)
         parts.append(_run_columns(table, definition, source))
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     labels = {name: columns.pop(name) for name in ("state", "suite", "held_out", "seed")}
@@ -359,6 +375,13 @@ def _run_columns(raw: RawTable, definition: Definition, source: RunSource) -> _R
     }
 
 
+def _as_rows(raw: RawTable, runs: _Runs) -> list[tuple[object, ...]]:
+    """What tells each of the ``runs`` of one file from others; a name that was made up for it does not."""
+    given = [None if name == place else name for name, place in zip(raw.names(), raw.places.tolist(), strict=True)]
+    columns = [column.tolist() for column in {**runs, "name": objects(given)}.values()]
+    return [tuple(None if _is_nan(cell) else cell for cell in row) for row in zip(*columns, strict=True)]
+
+
 def _run_names(raw: RawTable) -> list[str]:
     """Each run by its name, or by its table and place where it has none."""
     pairs = zip(raw.names(), raw.places.tolist(), strict=True)
@@ -368,7 +391,12 @@ def _run_names(raw: RawTable) -> list[str]:
 def _texts(raw: RawTable, column: str | None) -> NDArray[np.object_]:
     """A column of values as text [n], None where it is not mapped or a cell is empty."""
     cells = [None] * len(raw) if column is None else raw.columns[column].tolist()
-    return objects([cell if cell is None else f"{cell:g}" if isinstance(cell, float) else str(cell) for cell in cells])
+    return objects([cell if cell is None else _text(cell) for cell in cells])
+
+
+def _text(cell: Value) -> str:
+    """All digits, and a whole number without its point, as a JSON file and a Parquet file may differ in it."""
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
 
 def _held_out(raw: RawTable, column: str, rule: HeldOutRule) -> NDArray[np.object_]:

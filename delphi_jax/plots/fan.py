@@ -164,7 +164,7 @@ def _axes(suite: SuiteIntervals, runs: Sequence[HeldOutRun], column: int, domain
 def _runs(intervals: IntervalsFit, suite: SuiteIntervals) -> list[HeldOutRun]:
     if intervals.held_out is None:
         return []
-    return [run for run in intervals.held_out.runs if run.suite == suite.suite]
+    return [run for run in intervals.held_out.optimal if run.suite == suite.suite]
 
 
 def _percent(suite: SuiteIntervals, loss: Any, compute: Any) -> Floats:

@@ -60,7 +60,7 @@ def build_ladder(
         traces = bucket_traces(fit, bucket_color(isoflop, fit.bucket), bucket_hover(fit.bucket), stroke, in_legend=True)
         data += [on_panel(trace, 1) for trace in traces]
 
-    runs = [run for run in held_out.runs if run.suite == suite] if held_out is not None else []
+    runs = [run for run in held_out.optimal if run.suite == suite] if held_out is not None else []
     end = law_end(isoflop.definition, runs)
     compute, loss, _ = isoflop.optima(suite)
     title = "IsoFLOP optimum"

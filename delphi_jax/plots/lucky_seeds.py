@@ -9,6 +9,7 @@ import numpy as np
 from delphi_jax.plots.drawers import Document, NothingToDraw, Trace, document, horizontal_legend, marks, status_note
 from delphi_jax.plots.theme import BRAND_BLACK, BRAND_BLUE, BRAND_UMBER, INK, rgba
 from delphi_jax.results import SeedFit
+from delphi_jax.status import Status
 from delphi_jax.text import escape, scientific
 
 __all__ = ["build_lucky_seeds"]
@@ -26,6 +27,8 @@ def build_lucky_seeds(seeds: SeedFit | None) -> Document:
 
     Raises :class:`NothingToDraw` without a forecast to compare with.
     """
+    if seeds is not None and seeds.bootstrap.status is Status.BEYOND_DRAWS:
+        raise NothingToDraw(f"the bootstrap of {seeds.suite} has too few draws for an interval: take more draws")
     if (
         seeds is None
         or not (seeds.law.fitted and seeds.bootstrap.status.usable)

@@ -165,9 +165,10 @@ def _moving_parts(fit: OvertrainingFit, scale: OvertrainingScale) -> list[dict[s
     drawn = slice(int(np.searchsorted(fit.compute, scale.compute_equivalent)) + 1)
     compute = fit.compute[drawn]
     curve = {"x": scale.scale * fit.tokens_at(compute), "y": scale.loss[drawn], "customdata": compute}
-    if scale.status == Status.NOT_REACHED:
+    if scale.status != Status.FITTED:
         nowhere: dict[str, Any] = {"x": [], "y": []}
-        return [*circles, curve, nowhere | {"customdata": []}, nowhere]
+        known = curve if scale.status == Status.NOT_REACHED else nowhere | {"customdata": []}
+        return [*circles, known, nowhere | {"customdata": []}, nowhere]
     tokens, loss = _forecast(fit)
     marker = {"x": [scale.tokens_equivalent], "y": [loss], "customdata": [[scale.compute_equivalent]]}
     connector = {"x": [tokens, scale.tokens_equivalent], "y": [loss, loss]}
@@ -177,12 +178,12 @@ def _moving_parts(fit: OvertrainingFit, scale: OvertrainingScale) -> list[dict[s
 def _label(fit: OvertrainingFit, scale: OvertrainingScale) -> dict[str, Any]:
     """Scale and overhead in words: under the connector when overtrained, right of the forecast otherwise."""
     tokens, loss = _forecast(fit)
-    reached = scale.status != Status.NOT_REACHED
+    fitted = scale.status == Status.FITTED
     x = math.log10(tokens)
-    if reached and scale.scale > 1:
+    if fitted and scale.scale > 1:
         x = (x + math.log10(scale.tokens_equivalent)) / 2
-    cost = f"{overhead(scale.overhead)} compute to match" if reached else _not_reached(fit)
-    notes = status_note(scale.status, "parabolas") * reached + status_note(fit.law.status, "law")
+    cost = f"{overhead(scale.overhead)} compute to match" if fitted else _no_match(fit, scale.status)
+    notes = status_note(fit.law.status, "law")
     return {
         "text": f"{overtraining_label(scale.scale)}<br>{cost}{notes}",
         "x": x,
@@ -201,14 +202,16 @@ def _label(fit: OvertrainingFit, scale: OvertrainingScale) -> dict[str, Any]:
     }
 
 
-def _not_reached(fit: OvertrainingFit) -> str:
+def _no_match(fit: OvertrainingFit, status: Status) -> str:
+    if status == Status.CURVATURE_NOT_POSITIVE:
+        return f"compute to match not known{status_note(status, 'parabolas')}"
     return f"forecast loss not reached by {scientific(float(fit.compute[-1]))} FLOPs"
 
 
 def _token_range(fit: OvertrainingFit, scale: OvertrainingScale) -> list[float]:
     """Horizontal range, log10 tokens."""
     fewest = min(math.log10(bucket.tokens.min()) for bucket in fit.parabolas)
-    reach = scale.tokens_equivalent
+    reach = scale.tokens_equivalent if math.isfinite(scale.tokens_equivalent) else _forecast(fit)[0]
     end = next((end for end in AXIS_ENDS if reach <= end), 2 * reach)
     if reach < SMALL_SHARE * end:
         end = reach / SMALL_SHARE

@@ -42,11 +42,13 @@ def build_report(
     versions: Mapping[str, str] | None = None,
     sources: Iterable[File] = (),
     provenance: Mapping[str, str] | None = None,
+    origin: Iterable[Mapping[str, Any]] = (),
 ) -> Report:
     """The report of a study from its ``fit`` and from ``answers`` by the name of their figure.
 
-    ``left_out`` says why other answers are not there. Draws every figure, and never fits; a figure that cannot be drawn
-    is named with its reason. The same arguments give the same report.
+    ``left_out`` says why other answers are not there, ``origin`` where each table came from, a row each. Draws every
+    figure, and never fits; a figure that cannot be drawn is named with its reason. The same arguments give the same
+    report.
 
     Examples:
 
@@ -85,6 +87,7 @@ def build_report(
         versions=versions or {},
         files=table_of("files", "Files that were read", rows) if rows else None,
         provenance=provenance or {},
+        origin=table_of("origin", "Where the tables came from", told) if (told := list(origin)) else None,
     )
 
 
@@ -102,7 +105,7 @@ def _section(
         for name, document in drawing.documents.items():
             if not name.endswith(_MOBILE):
                 heading = figure_title(name, fit.definition)
-                reading = figure_reading(name, name in fit.definition.ladders)
+                reading = figure_reading(name, fit)
                 table = figure_table(name, heading, document, fit, answers.get(name))
                 mobile = drawing.documents.get(name + _MOBILE)
                 figures.append(PageFigure(name, heading, reading, document, mobile, table))

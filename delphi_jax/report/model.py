@@ -155,6 +155,8 @@ class Report:
     files: Table | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
     """What the data says of its own origin, by what it says it of."""
+    origin: Table | None = None
+    """Where each table came from."""
 
 
 def table_of(key: str, title: str, rows: Iterable[Mapping[str, Any]]) -> Table:

@@ -8,9 +8,12 @@
 
   const valueOf = (cell) => cell.dataset.value ?? cell.textContent;
 
+  const numberOf = (text) => Number(text.replace("inf", "Infinity"));
+
   function compare(one, other, numeric) {
-    if (one === "" || other === "") return (one === "") - (other === ""); // what is not there stands last
-    return numeric ? Number(one) - Number(other) : one.localeCompare(other, "en", { numeric: true });
+    if (!numeric) return one.localeCompare(other, "en", { numeric: true });
+    const [first, second] = [numberOf(one), numberOf(other)];
+    return (first > second) - (first < second); // the difference of two infinite ones is no number
   }
 
   function sort(button) {

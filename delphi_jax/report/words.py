@@ -28,18 +28,20 @@ def profile_ends(answers: Mapping[str, Result]) -> dict[str, dict[float, tuple[f
 
 
 def headlines(fit: StudyFit, answers: Mapping[str, Result]) -> tuple[Headline, ...]:
-    """The furthest forecast of every suite, the speedup between two, and the downstream forecasts."""
+    """The furthest forecast of every suite, and the speedup between two."""
     found = []
     for suite, bootstrap in fit.bootstraps.items():
         place = int(np.argmax(bootstrap.targets))
         target, interval, law = float(bootstrap.targets[place]), bootstrap.intervals[place], fit.laws[suite]
+        status = _both(law.status, bootstrap.status)
+        edges = _edges(fit, suite)
         found.append(
             Headline(
                 f"{fit.definition.metric.name} at {scientific(target)} FLOPs",
                 suite,
                 f"{float(law.loss_at(target)):.3f}",
                 _range(interval.low, interval.high, ".3f"),
-                _both(law.status, bootstrap.status),
+                f"{status}; {edges}" if edges else status,
             )
         )
     speedup: Any = answers.get("effective-speedup")
@@ -76,7 +78,20 @@ def _laws(fit: StudyFit, answers: Mapping[str, Result]) -> Iterable[Sentence]:
     study: Any = answers.get("law-profile")
     profiles = {each.law.series: each for each in study.intervals} if study is not None else {}
     for suite, law in fit.laws.items():
-        yield Sentence(suite, _law(law, profiles.get(suite)))
+        edges = _edges(fit, suite) if law.fitted else ""
+        yield Sentence(suite, _law(law, profiles.get(suite)) + (f" {edges[:1].upper()}{edges[1:]}." if edges else ""))
+
+
+def _edges(fit: StudyFit, suite: str) -> str:
+    """How many optima of a suite's law are an edge of their runs instead of a minimum, and why; nothing if none is."""
+    optima = fit.isoflop.of(suite) if fit.isoflop is not None else ()
+    statuses = [each.status for each in optima if each.status is not Status.FITTED]
+    if not statuses:
+        return ""
+    kinds = list(dict.fromkeys(statuses))
+    why = kinds[0].label if len(kinds) == 1 else _and([f"{statuses.count(kind)} {kind.label}" for kind in kinds])
+    no_minimum = "has no minimum of its own" if len(statuses) == 1 else "have no minimum of their own"
+    return f"{len(statuses)} of {len(optima)} optima {no_minimum} ({why})"
 
 
 def _law(law: LawFit, each: Any) -> str:
@@ -108,12 +123,12 @@ def _forecasts(fit: StudyFit, profiles: Mapping[str, Mapping[float, tuple[float,
         law, (low, _, high) = fit.laws[suite], bootstrap.percentiles
         place = int(np.argmax(bootstrap.targets))
         target, interval = float(bootstrap.targets[place]), bootstrap.intervals[place]
-        ends = f"{_range(interval.low, interval.high, '.3f')} by resampling the optima, as published"
+        ends = f"{_level_range(high - low, interval.low, interval.high, '.3f')} by resampling the optima"
         if target in profiles.get(suite, {}):
             ends += f"; {_range(*profiles[suite][target], '.3f')} by profile likelihood"
         forecast = f"{fit.definition.metric.name} {float(law.loss_at(target)):.3f} at {scientific(target)} FLOPs"
         status = _both(law.status, bootstrap.status)
-        yield Sentence(suite, f"{forecast}, {high - low:g} % interval {ends}; {status}.")
+        yield Sentence(suite, f"{forecast}, {ends}; {status}.")
 
 
 def _held_out(fit: StudyFit) -> Iterable[Sentence]:
@@ -172,12 +187,13 @@ def _speedup(answers: Mapping[str, Result]) -> Iterable[Sentence]:
     if line is None or not np.isfinite(line.value):
         return
     first, second = map(shortened, found.suites)
-    yield Sentence(
-        first,
-        f"For the loss that it reaches, {second} needs {line.value:.3g} times the compute at matched budgets "
-        f"({100 * found.matched.level:g} % interval {_interval(line)}; probability that it is more than 1: "
-        f"{line.probability:.3g}; {_both(line.status, line.interval_status)}).",
-    )
+    level, interval = f"{100 * found.matched.level:g} % interval", _interval(line)
+    parts = [f"no {level}" if interval == _NO_INTERVAL else f"{level} {interval}"]
+    if np.isfinite(line.probability):
+        parts.append(f"probability that it is more than 1: {line.probability:.3g}")
+    parts.append(_both(line.status, line.interval_status))
+    needs = f"{second} needs {line.value:.3g} times the compute at matched budgets"
+    yield Sentence(first, f"For the loss that it reaches, {needs} ({'; '.join(parts)}).")
 
 
 def _downstream(fit: StudyFit, answers: Mapping[str, Result]) -> Iterable[Sentence]:
@@ -200,7 +216,7 @@ def _downstream(fit: StudyFit, answers: Mapping[str, Result]) -> Iterable[Senten
         yield Sentence(
             view.name,
             f"{metric[:1].upper()}{metric[1:]} {forecast:.3f} at {scientific(float(view.budgets[place]))} FLOPs, "
-            f"{100 * view.level:g} % interval {_range(*ends, '.3f')}; {view.status.label}{bound}.",
+            f"{_level_range(100 * view.level, *ends, '.3f')}; {view.status.label}{bound}.",
         )
 
 
@@ -266,18 +282,15 @@ def methods(fit: StudyFit, answers: Mapping[str, Result]) -> tuple[str, ...]:
 _READINGS = {
     "isoflop-parabolas": "Every curve is one compute budget: few tokens on the left, many on the right. The cross is "
     "the least loss that the budget buys.",
-    "scaling-law-asymptote": "Dots are the optima of each budget, the dashed line the law through them, larger dots "
-    "beyond the divide the runs that it never saw.",
-    "lucky-seeds": "Every dot is one seed in percent of the forecast, the band the forecast's interval: dots outside "
-    "it on one side are not luck.",
+    "scaling-law-asymptote": "Dots are the optima of each budget, the dashed line the law through them.",
+    "lucky-seeds": "Every dot is one seed in percent of the forecast, the band the forecast's interval.",
     "overtraining-forecast": "Move the slider: how much more compute a run needs to reach the forecast if it trains "
     "longer or shorter than optimal.",
-    "mmlu-emergence": "A law takes compute to the soft metric on the left, a curve through other models takes that to "
-    "the hard one on the right. Choose the task below.",
-    "hparam-scaling": "Each panel is the loss against one hyper-parameter, others averaged out; the cross is the "
-    "recipe's choice. Choose the sweep cell above.",
-    "forecast-fan": "Every whisker is one method's interval in percent of the forecast, beside what held-out runs "
-    "showed: no method is right everywhere.",
+    "mmlu-emergence": "A law takes compute to the soft metric on the left, a curve takes that to the hard one on the "
+    "right. Choose the task below.",
+    "hparam-scaling": "Each panel is the loss against one hyper-parameter, others averaged out. Choose the sweep "
+    "cell above.",
+    "forecast-fan": "Every whisker is one method's interval in percent of the forecast: no method is right everywhere.",
     "law-profile": "How much worse the law fits when its floor is moved: the flatter the valley, the less the data "
     "knows of it.",
     "leave-future-out": "Each point is a prediction by a law that knew the first budgets alone, by how far ahead it "
@@ -290,22 +303,50 @@ _READINGS = {
 }
 
 
-_LADDER = "The parabolas on the left give the optima; the law through them, on the right, meets runs that it never saw."
+_LADDER = "The parabolas on the left give the optima; the law on the right goes through them."
+_WITH_HELD_OUT = {
+    "ladder": "Larger dots are held-out runs, which it never saw.",
+    "scaling-law-asymptote": "Larger dots are held-out runs, which it never saw.",
+    "forecast-fan": "Dots are what held-out runs showed.",
+}
+_WITH_EXTERNALS = "The curve takes in other models."
+_WITH_RECIPE = "The cross is the recipe's choice."
 
 
-def figure_reading(name: str, ladder: bool = False) -> str:
-    """How to read a figure; nothing where it is not known. ``ladder`` is whether it is one suite's ladder."""
-    return _LADDER if ladder else _READINGS.get(name, "")
+def figure_reading(name: str, fit: StudyFit) -> str:
+    """How to read a figure, of what the study holds; nothing where it is not known."""
+    key = "ladder" if name in fit.definition.ladders else name
+    parts = [_LADDER if key == "ladder" else _READINGS.get(name, "")]
+    runs = fit.held_out.runs if fit.held_out is not None else ()
+    # A ladder shows one suite.
+    suite = fit.definition.ladders[name].label if key == "ladder" else None
+    if any(suite in (None, run.suite) for run in runs):
+        parts.append(_WITH_HELD_OUT.get(key, ""))
+    if key == "mmlu-emergence" and any(len(view.external_names) for view in fit.downstream):
+        parts.append(_WITH_EXTERNALS)
+    sweep = fit.definition.sweep
+    if key == "hparam-scaling" and sweep is not None and any(each.heuristic for each in sweep.hyper_parameters):
+        parts.append(_WITH_RECIPE)
+    return " ".join(filter(None, parts))
 
 
 def _runs(number: int) -> str:
     return "1 run" if number == 1 else f"{number} runs"
 
 
+_NO_INTERVAL = "no interval"
+
+
 def _range(low: float, high: float, form: str) -> str:
     if not (np.isfinite(low) and np.isfinite(high)):
-        return "no interval"
+        return _NO_INTERVAL
     return f"{low:{form}} to {high:{form}}"
+
+
+def _level_range(level: float, low: float, high: float, form: str) -> str:
+    """An interval within a sentence; ``level`` in percent."""
+    ends = _range(low, high, form)
+    return f"no {level:g} % interval" if ends == _NO_INTERVAL else f"{level:g} % interval {ends}"
 
 
 def _interval(line: Any) -> str:
@@ -314,7 +355,7 @@ def _interval(line: Any) -> str:
         "infinite" if infinite else f"{end:.3g}"
         for end, infinite in zip((line.low, line.high), line.infinite, strict=True)
     )
-    return "no interval" if "nan" in (low, high) else f"{low} to {high}"
+    return _NO_INTERVAL if "nan" in (low, high) else f"{low} to {high}"
 
 
 def _band(band: Any, place: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from delphi_jax.definition import Definition
 from delphi_jax.results.base import Result
+from delphi_jax.results.held_out import HeldOutFit, held_out_runs
 from delphi_jax.tables import Missing, RunTable, Skipped, Study, fit_runs
 from delphi_jax.text import scientific
 
@@ -232,20 +234,29 @@ def _conflicts(definition: Definition, runs: RunTable, used: RunTable, budgets: 
         lines.append(f"{_count(unmatched, 'run')} of no suite: fitted as {definition.unmatched_suite!r}")
     for suite in _labels(used):
         own = sorted({row["compute budget (FLOPs)"] for row in budgets if row["suite"] == suite})
-        lines += [
-            f"{suite}: the budgets {scientific(one)} and {scientific(other)} FLOPs are {100 * (other / one - 1):.2g} % "
-            "apart: if they are one, list the budgets, or take fewer digits"
-            for one, other in pairwise(own)
-            if other / one < _CLOSE
-        ]
+        close = [(one, other) for one, other in pairwise(own) if other / one < _CLOSE]
+        if close:
+            lines.append(_close(suite, close))
     factor = float(np.median(runs.compute / (6 * runs.params * runs.tokens)))
     if not 1 / _ODD < factor < _ODD:
         lines.append(
             f"the runs' FLOPs are {factor:.3g} times 6*N*D (median): check flops_unit, and the columns of params and "
             "tokens"
         )
+    lines += HeldOutFit(held_out_runs(runs), {}).notices()
     lines += _beyond(definition, used)
     return lines + _of_several_suites(definition, runs)
+
+
+def _close(suite: str, pairs: Sequence[tuple[float, float]]) -> str:
+    """One sentence for all neighbouring budgets of a suite that are close to one another."""
+    apart = [100 * (other / one - 1) for one, other in pairs]
+    (one, other), remedy = pairs[0], "if they are one, list the budgets, or take fewer digits"
+    both = f"{scientific(one)} and {scientific(other)} FLOPs"
+    if len(pairs) == 1:
+        return f"{suite}: the budgets {both} are {apart[0]:.2g} % apart: {remedy}"
+    away = " to ".join(dict.fromkeys(f"{each:.2g}" for each in (min(apart), max(apart))))
+    return f"{suite}: {len(pairs)} budgets are {away} % from the next, the first {both}: {remedy}"
 
 
 def _beyond(definition: Definition, used: RunTable) -> list[str]:

@@ -122,7 +122,10 @@ class SuiteIntervals(Result):
         """What a reader should know beside the numbers, a sentence each."""
         sentences = [
             f"law of {self.suite}, {name}: {law.status.label}; {law.status.remedy}"
-            for name, law in (("continuous optimum", self.law), ("the reference's grid", self.reference_law))
+            for name, law in (
+                ("continuous optimum", self.law),
+                (f"grid of {self.reference_law.n_grid} values", self.reference_law),
+            )
             if law.status is not Status.FITTED
         ]
         for m, method in enumerate(self.methods):
@@ -198,7 +201,7 @@ class SuiteIntervals(Result):
         alone = f", {_percent(runs)} where runs alone are, in every bucket" if np.isfinite(runs) else ""
         return [
             f"forecast of {self.suite} at {budget_name(self.targets[q])} FLOPs: its interval is {_percent(optima)} wide"
-            f" where optima are resampled, as the reference does, {_percent(both)} ({both / optima:.3g} times) where "
+            f" where optima are resampled, {_percent(both)} ({both / optima:.3g} times) where "
             f"their buckets' runs are too{alone}"
         ]
 
@@ -226,11 +229,12 @@ class IntervalsFit(Result):
         """How each method came to its interval, a line each."""
         suite = self.suites[0]
         drawn = f"{suite.n_draws[0]} draws, seed {suite.seed}"
+        grid = f"laws on a grid of {suite.reference_law.n_grid} values"
         resampled = f"optima resampled, {'every resample with its probability' if suite.exact else drawn}"
         pins = sorted({f"{each.pinned:g}" for each in self.suites if np.isfinite(each.pinned)})
         pinned = f"asymptote pinned to {', '.join(pins)}" if pins else "no asymptote given"
         words = {
-            REFERENCE_METHOD: f"the published figures' bootstrap, percentiles; laws on a grid, {drawn}",
+            REFERENCE_METHOD: f"optima resampled, {grid}, {drawn}; percentiles",
             "percentile": f"{resampled}; percentiles",
             "basic": f"{resampled}; percentiles reflected at the point forecast",
             "bca": f"{resampled}; percentiles corrected for bias and acceleration",

@@ -156,7 +156,7 @@ def _bootstrap_notices(bootstrap: BootstrapFit | BootstrapStudy) -> list[str]:
     if bootstrap.status is not Status.FITTED:
         remedy = (
             "all fitted draws give one and the same law, which tells no interval: add budgets, or draws"
-            if fitted
+            if fitted and bootstrap.status is Status.TOO_FEW_POINTS
             else bootstrap.status.remedy
         )
         sentences.append(f"bootstrap of {bootstrap.series}: {bootstrap.status.label}; {remedy}")
@@ -190,7 +190,8 @@ def _skipped_columns(bootstrap: BootstrapFit | BootstrapStudy) -> dict[str, int]
 class BootstrapFit(Result):
     """Bootstrap of one series' free-asymptote law over its optima; R draws, Q target budgets.
 
-    Where all fitted draws give one and the same law there is no interval: the status is TOO_FEW_POINTS.
+    Where all fitted draws give one and the same law there is no interval: the status is TOO_FEW_POINTS. Of fewer fitted
+    Monte-Carlo draws than :func:`~delphi_jax.quantiles.least_draws` there is none either: BEYOND_DRAWS.
     """
 
     series: str
@@ -260,7 +261,8 @@ class BootstrapFit(Result):
 class BootstrapStudy(Result):
     """Percentiles of a bootstrap whose draws were counted, not kept; Q target budgets.
 
-    Where all fitted draws give one and the same law there is no interval: the status is TOO_FEW_POINTS.
+    Where all fitted draws give one and the same law there is no interval: the status is TOO_FEW_POINTS. Of fewer fitted
+    draws than :func:`~delphi_jax.quantiles.least_draws` there is none either, but for "exact": BEYOND_DRAWS.
     """
 
     series: str

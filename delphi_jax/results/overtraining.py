@@ -23,7 +23,8 @@ class OvertrainingScale:
     scale: float
     """T/T*"""
     status: Status
-    """FITTED, or NOT_REACHED where the curve never falls to the target within the grid."""
+    """FITTED, NOT_REACHED where the curve never falls to the target within the grid, or CURVATURE_NOT_POSITIVE where a
+    bucket has no minimum on the side of ``scale``: then there is no curve, and what follows from it is NaN."""
     shifted_loss: Floats
     """[n buckets] loss of each bucket's one-sided parabola at scale * T*."""
     loss: Floats

@@ -81,7 +81,10 @@ class StudyFit(Result):
         if self.seeds is not None:
             bootstraps[self.seeds.suite] = self.seeds.bootstrap
         if self.overtraining is not None:
-            said += [(f"{line.scale:.3g} times the optimal tokens", line.status) for line in self.overtraining.scales]
+            scales: dict[Status, list[str]] = {}
+            for line in self.overtraining.scales:
+                scales.setdefault(line.status, []).append(f"{line.scale:.3g}")
+            said += [(f"{', '.join(each)} times the optimal tokens", status) for status, each in scales.items()]
         for view in self.downstream:
             name = view.name
             said += [(f"soft-metric law of {name}", view.law.status)]
@@ -98,6 +101,7 @@ class StudyFit(Result):
                 said += [(f"Richards curve of {name}", view.richards.status)]
         sentences = [f"{what}: {status.label}; {status.remedy}" for what, status in said if status is not Status.FITTED]
         sentences += [sentence for fit in bootstraps.values() for sentence in fit.notices()]
+        sentences += self.held_out.notices() if self.held_out is not None else []
         unmatched = self.definition.unmatched_suite
         if self.isoflop is not None and unmatched in self.isoflop.suites:
             count = sum(len(fit.loss) for fit in isoflop if fit.suite == unmatched)
