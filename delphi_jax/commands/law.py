@@ -34,7 +34,7 @@ def add_parser(commands: Any) -> None:
         "law",
         help="the law's continuous optimum with profile intervals of L_inf, alpha and the forecasts",
         description="Fit the law of every suite's optima continuously in its asymptote, under the objective of your "
-        "choice, with profile intervals of L_inf, alpha and the forecasts, beside the reference's grid.",
+        "choice, with profile intervals of L_inf, alpha and the forecasts, beside the best of a grid of asymptotes.",
     )
     add_runs(parser)
     parser.set_defaults(sweep=None)
@@ -49,7 +49,7 @@ def add_parser(commands: Any) -> None:
     )
     add_metric(parser)
     add_objective(
-        parser, ("squared", "huber"), {"log": "of log(L - L_inf), as the reference", "loss": "of the loss itself"}
+        parser, ("squared", "huber"), {"log": "of log(L - L_inf)", "loss": "of the loss itself"}
     )
     add_level(parser, "of the intervals")
     add_json(parser)

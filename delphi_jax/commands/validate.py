@@ -42,7 +42,7 @@ def add_parser(commands: Any) -> None:
         "--method",
         choices=("grid", "optimum"),
         default="grid",
-        help="how a free asymptote is found: the best of the reference's grid (default), or the continuous optimum",
+        help="how a free asymptote is found: the best of a grid (default), or the continuous optimum",
     )
     add_json(parser)
     add_figures(parser)
