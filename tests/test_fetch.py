@@ -184,9 +184,13 @@ def test_the_study_file_of_the_folder_says_what_is_kept(out: Path, capsys: pytes
     assert main(["fetch", "csv", str(where), "--out", str(out), "--table", "trained"]) == 0
     assert set(json.loads((out / "trained.json").read_text())[0]) == {"name", "N", "tokens", "loss", "C", "state"}
     assert (out / "study.toml").read_text() == study
-    # W&B's compute is in GFLOPs, this study's in FLOPs: the key that fits is for the user to name.
-    assert main(["fetch", "wandb", "a/b", "--out", str(out), "--table", "trained"]) == 1
-    assert "the keys of C are not named" in capsys.readouterr().err
+    # The key of C is C; which loss this study means, and what holds FLOPs in its unit, is for the user to name.
+    wandb = ["fetch", "wandb", "a/b", "--out", str(out), "--table", "trained"]
+    assert main(wandb) == 1
+    assert "the keys of loss are not named" in capsys.readouterr().err
+    (out / "study.toml").write_text(study.replace(', flops = "C"', ""))
+    assert main(wandb) == 1
+    assert "the keys of loss, flops are not named" in capsys.readouterr().err
 
 
 def test_tables_of_several_sources_share_a_folder(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
