@@ -42,7 +42,7 @@ _AT_ONCE = 8192
 """Draws held at once."""
 _PILOTS = 64
 """Of these, the draws that are searched first: the best of their optima is a start for each of the others."""
-_POOL = 512
+_POOL = 256
 """Draws whose optima are further starts, for draws of which descents ended in different optima,"""
 _LOWER = 1e-12
 """and for draws where one of these lies lower than their own by this share:"""

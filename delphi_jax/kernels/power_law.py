@@ -70,8 +70,9 @@ def log_line(log_compute: jax.Array, loss: jax.Array, weight: jax.Array, L_inf: 
     dx, dy = log_compute - mean_x, y - mean_y
     sxx = jnp.sum(weight * dx**2)
     alpha = -jnp.sum(weight * dx * dy) / jnp.where(sxx > 0, sxx, 1.0)
-    # Rounding of the logarithms' mean, and of the losses over what is left of them.
-    size = jnp.abs(mean_y) + jnp.sum(weight * loss / gap) / n
+    # Rounding of the logarithms' mean, and of the smallest loss over what is left of it.
+    least = jnp.min(jnp.where(present, loss, jnp.inf))
+    size = jnp.abs(mean_y) + least / jnp.where(least > L_inf, least - L_inf, 1.0)
     falls = alpha * jnp.sqrt(sxx / n) > ROUNDING * size
     score = jnp.sum(weight * (dy + alpha * dx) ** 2) / n
     fits = ~below & (sxx > 0) & jnp.isfinite(alpha) & (alpha > 0) & falls
