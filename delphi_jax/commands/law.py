@@ -48,9 +48,7 @@ def add_parser(commands: Any) -> None:
         help="free (default), one shared by all suites, or pinned to a value",
     )
     add_metric(parser)
-    add_objective(
-        parser, ("squared", "huber"), {"log": "of log(L - L_inf)", "loss": "of the loss itself"}
-    )
+    add_objective(parser, ("squared", "huber"), {"log": "of log(L - L_inf)", "loss": "of the loss itself"})
     add_level(parser, "of the intervals")
     add_json(parser)
     add_figures(parser)
