@@ -36,7 +36,8 @@ def add_parser(commands: Any) -> None:
         help="intervals of the forecasts by every method, side by side",
         description="Intervals of the forecasts of every suite's law, with its asymptote free: percentile, basic and "
         "BCa bootstrap of the optima, parametric bootstrap, bootstrap of the runs within buckets and of both levels, "
-        "profile likelihood, and the Student-t prediction interval of a pinned law; beside percentiles of laws on a grid, as the figures have them.",
+        "profile likelihood, and the Student-t prediction interval of a pinned law; beside percentiles of laws on a "
+        "grid, as the figures have them.",
     )
     add_runs(parser)
     parser.set_defaults(sweep=None)
