@@ -19,7 +19,7 @@ from delphi_jax.commands.options import (
     budget,
 )
 from delphi_jax.commands.printing import print_json, print_reading, print_rows, progress, write_answer
-from delphi_jax.commands.reading import keep_compiled_programs, load
+from delphi_jax.commands.reading import input_errors, keep_compiled_programs, load
 from delphi_jax.labels import FLOPS
 from delphi_jax.status import InputError
 
@@ -88,23 +88,19 @@ def _run_allocate(args: argparse.Namespace) -> tuple[Study, StudyFit, Allocation
     from delphi_jax.results.surface import SurfaceObjective
 
     study = load(args, {"runs"})
-    if not args.no_cache:
-        keep_compiled_programs(args.cache_dir)
+    keep_compiled_programs(args)
     fit = fit_study(study, ("isoflop",))
-    with progress("fitting and resampling"):
-        try:
-            found = allocate(
-                study.runs,
-                args.budgets or study.definition.targets,
-                suites=args.suite,
-                flops=args.flops,
-                objective=SurfaceObjective(args.loss_function, args.residual, args.delta),
-                draws=args.draws,
-                seed=args.seed,
-                level=args.level,
-            )
-        except ValueError as error:
-            raise InputError(str(error)) from error
+    with progress("fitting and resampling"), input_errors():
+        found = allocate(
+            study.runs,
+            args.budgets or study.definition.targets,
+            suites=args.suite,
+            flops=args.flops,
+            objective=SurfaceObjective(args.loss_function, args.residual, args.delta),
+            draws=args.draws,
+            seed=args.seed,
+            level=args.level,
+        )
     if not found.suites:
         raise InputError("there are no IsoFLOP runs: the study needs finished runs that are not held out")
     return study, fit, found

@@ -24,7 +24,7 @@ from delphi_jax.commands.options import (
     positive,
 )
 from delphi_jax.commands.printing import print_json, print_list, print_reading, print_rows, progress_bar
-from delphi_jax.commands.reading import cache_folder, keep_compiled_programs, load, suites_with_law
+from delphi_jax.commands.reading import cache_folder, input_errors, keep_compiled_programs, load, suites_with_law
 from delphi_jax.labels import BOOTSTRAP_METHODS
 from delphi_jax.status import InputError
 
@@ -121,8 +121,7 @@ def _run_bootstrap(args: argparse.Namespace) -> tuple[Study, StudyFit, dict[str,
     from delphi_jax.fit.study import fit_study
 
     study = load(args, {"runs"})
-    if not args.no_cache:
-        keep_compiled_programs(args.cache_dir)
+    keep_compiled_programs(args)
     fit = fit_study(study, ("laws",))
     draws = _STUDY_DRAWS if args.draws is None and args.method != "exact" else args.draws
     optima = {suite: fit.isoflop.optima(suite)[:2] for suite in suites_with_law(args, fit)}
@@ -130,22 +129,19 @@ def _run_bootstrap(args: argparse.Namespace) -> tuple[Study, StudyFit, dict[str,
     state = _state(args, methods)
     found = {}
     for suite, (compute, loss) in optima.items():
-        with _draw_progress(suite, shown=first_process()) as report, _warnings_in_a_line():
-            try:
-                found[suite] = bootstrap_study(
-                    compute,
-                    loss,
-                    args.targets or study.definition.targets,
-                    draws=draws,
-                    seed=args.seed,
-                    method=methods[suite],
-                    chunk=args.chunk,
-                    state=state if methods[suite] == "stream" else None,
-                    progress=report,
-                    series=suite,
-                )
-            except ValueError as error:
-                raise InputError(str(error)) from error
+        with _draw_progress(suite, shown=first_process()) as report, _warnings_in_a_line(), input_errors():
+            found[suite] = bootstrap_study(
+                compute,
+                loss,
+                args.targets or study.definition.targets,
+                draws=draws,
+                seed=args.seed,
+                method=methods[suite],
+                chunk=args.chunk,
+                state=state if methods[suite] == "stream" else None,
+                progress=report,
+                series=suite,
+            )
     return study, fit, found
 
 

@@ -17,9 +17,8 @@ from delphi_jax.commands.options import (
     positive,
 )
 from delphi_jax.commands.printing import print_json, print_list, print_reading, print_rows, progress_bar, write_answer
-from delphi_jax.commands.reading import keep_compiled_programs, load, suites_with_law
+from delphi_jax.commands.reading import input_errors, keep_compiled_programs, load, suites_with_law
 from delphi_jax.labels import INTERVAL_METHODS, NOISE_MODELS
-from delphi_jax.status import InputError
 
 if TYPE_CHECKING:
     from delphi_jax.results import StudyFit
@@ -124,26 +123,22 @@ def _run_coverage(args: argparse.Namespace) -> tuple[Study, StudyFit, CoverageFi
     from delphi_jax.fit.study import fit_study, focus_suite
 
     study = load(args, {"runs"})
-    if not args.no_cache:
-        keep_compiled_programs(args.cache_dir)
+    keep_compiled_programs(args)
     fit = fit_study(study, ("laws",))
     (suite,) = suites_with_law(argparse.Namespace(suite=[args.suite or focus_suite(fit.laws, study.definition)]), fit)
-    with progress_bar(suite, "studies") as report:
-        try:
-            found = coverage_study(
-                study.runs,
-                fit.laws[suite] if args.truth == "law" else _surface(study.runs, suite),
-                args.targets,
-                methods=tuple(dict.fromkeys(args.methods or INTERVAL_METHODS)),
-                studies=args.studies,
-                draws=args.draws,
-                noise=args.noise,
-                bucket_noise=args.bucket_noise,
-                noise_model=args.noise_model,
-                seed=args.seed,
-                level=args.level,
-                progress=report,
-            )
-        except ValueError as error:
-            raise InputError(str(error)) from error
+    with progress_bar(suite, "studies") as report, input_errors():
+        found = coverage_study(
+            study.runs,
+            fit.laws[suite] if args.truth == "law" else _surface(study.runs, suite),
+            args.targets,
+            methods=tuple(dict.fromkeys(args.methods or INTERVAL_METHODS)),
+            studies=args.studies,
+            draws=args.draws,
+            noise=args.noise,
+            bucket_noise=args.bucket_noise,
+            noise_model=args.noise_model,
+            seed=args.seed,
+            level=args.level,
+            progress=report,
+        )
     return study, fit, found

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from delphi_jax.commands.options import add_cache, add_data, add_draws, add_figures, add_json, add_level, budget
 from delphi_jax.commands.printing import print_json, print_reading, print_rows, progress, write_answer
-from delphi_jax.commands.reading import keep_compiled_programs, load
+from delphi_jax.commands.reading import input_errors, keep_compiled_programs, load
 from delphi_jax.status import InputError
 from delphi_jax.tasks import no_evaluations
 
@@ -76,19 +76,15 @@ def _run_downstream(args: argparse.Namespace) -> tuple[Study, DownstreamInterval
     study = load(args, {"tasks"})
     if not study.evals:
         raise InputError(f"{args.data}: {no_evaluations(study.definition.tasks)}")
-    if not args.no_cache:
-        keep_compiled_programs(args.cache_dir)
-    with progress("resampling"):
-        try:
-            found = downstream_intervals(
-                study.evals,
-                study.externals,
-                study.definition,
-                args.budgets,
-                draws=args.draws,
-                seed=args.seed,
-                level=args.level,
-            )
-        except ValueError as error:
-            raise InputError(str(error)) from error
+    keep_compiled_programs(args)
+    with progress("resampling"), input_errors():
+        found = downstream_intervals(
+            study.evals,
+            study.externals,
+            study.definition,
+            args.budgets,
+            draws=args.draws,
+            seed=args.seed,
+            level=args.level,
+        )
     return study, found

@@ -17,9 +17,8 @@ from delphi_jax.commands.options import (
     add_targets,
 )
 from delphi_jax.commands.printing import print_json, print_list, print_reading, print_rows, progress, write_answer
-from delphi_jax.commands.reading import keep_compiled_programs, load, pinned, suites_with_law
+from delphi_jax.commands.reading import input_errors, keep_compiled_programs, load, pinned, suites_with_law
 from delphi_jax.labels import INTERVAL_METHODS
-from delphi_jax.status import InputError
 
 if TYPE_CHECKING:
     from delphi_jax.results import StudyFit
@@ -91,11 +90,10 @@ def _run_intervals(args: argparse.Namespace) -> tuple[Study, StudyFit, Intervals
     from delphi_jax.fit.study import fit_study
 
     study = load(args, {"runs"})
-    if not args.no_cache:
-        keep_compiled_programs(args.cache_dir)
+    keep_compiled_programs(args)
     with progress("fitting"):
         fit = fit_study(study, ("laws", "held_out"))
-        try:
+        with input_errors():
             found = forecast_intervals(
                 fit.isoflop,
                 args.targets or study.definition.targets,
@@ -108,6 +106,4 @@ def _run_intervals(args: argparse.Namespace) -> tuple[Study, StudyFit, Intervals
                 pinned=None if args.pin is None else pinned(args, args.pin, study),
                 held_out=fit.held_out,
             )
-        except ValueError as error:
-            raise InputError(str(error)) from error
     return study, fit, found

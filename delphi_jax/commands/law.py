@@ -17,7 +17,7 @@ from delphi_jax.commands.options import (
     add_targets,
 )
 from delphi_jax.commands.printing import print_json, print_reading, print_rows, progress, write_answer
-from delphi_jax.commands.reading import keep_compiled_programs, load, pinned
+from delphi_jax.commands.reading import input_errors, keep_compiled_programs, load, pinned
 from delphi_jax.status import InputError
 
 if TYPE_CHECKING:
@@ -71,12 +71,11 @@ def _law(args: argparse.Namespace) -> int:
     from delphi_jax.results.law import Objective
 
     study = load(args, {"runs"})
-    if not args.no_cache:
-        keep_compiled_programs(args.cache_dir)
+    keep_compiled_programs(args)
     with progress("fitting"):
         fit = fit_study(study, ("isoflop",))
         optima = {suite: fit.isoflop.optima(suite)[:2] for suite in _suites(args, fit.isoflop)}
-        try:
+        with input_errors():
             found = law_study(
                 optima,
                 args.targets or study.definition.targets,
@@ -85,8 +84,6 @@ def _law(args: argparse.Namespace) -> int:
                 objective=Objective(args.loss_function, args.residual, args.delta),
                 metric=study.definition.metric.name,
             )
-        except ValueError as error:
-            raise InputError(str(error)) from error
     notices = fit.notices() + found.notices()
     if args.json:
         print_json(args, {"law": found.to_dict()}, notices, fit)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "cache_folder",
     "chosen_theme",
+    "input_errors",
     "keep_compiled_programs",
     "load",
     "load_definition",
@@ -87,15 +89,26 @@ def pinned(args: argparse.Namespace, value: float, study: Study) -> PinnedAsympt
     return PinnedAsymptote(value, metric)
 
 
-def keep_compiled_programs(folder: Path | None) -> None:
-    """Keep compiled programs on disk. Only the command does this: the library leaves JAX as it is."""
+def keep_compiled_programs(args: argparse.Namespace) -> None:
+    """Keep compiled programs on disk, unless the options say not to. Only the command does this, not the library."""
+    if args.no_cache:
+        return
     from delphi_jax.programs import keep_programs
 
-    folder = cache_folder(folder)
+    folder = cache_folder(args.cache_dir)
     try:
         keep_programs(folder)
     except OSError as error:
         print(f"delphi-jax: compiled programs are not kept: {folder}: {error.strerror}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def input_errors(lead: str = "") -> Iterator[None]:
+    """Say what the library finds wrong with its arguments as the command says it, behind ``lead``."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f"{lead}{error}") from error
 
 
 def cache_folder(asked: Path | None) -> Path:

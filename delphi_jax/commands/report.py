@@ -136,8 +136,7 @@ def _fit(args: argparse.Namespace, study: Study) -> tuple[StudyFit, dict[str, Re
     """The study's fit, the answers that were asked for, and why others are not there."""
     from delphi_jax.fit.study import fit_study
 
-    if not args.no_cache:
-        keep_compiled_programs(args.cache_dir)
+    keep_compiled_programs(args)
     fit = fit_study(study, draws=args.draws, seed=args.seed)
     asked = _QUICK if args.quick else (args.only or _ANSWERS)
     answers, left_out = {}, {}

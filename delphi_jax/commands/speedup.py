@@ -16,7 +16,7 @@ from delphi_jax.commands.options import (
     budget,
 )
 from delphi_jax.commands.printing import print_json, print_reading, print_rows, write_answer
-from delphi_jax.commands.reading import keep_compiled_programs, load, pinned
+from delphi_jax.commands.reading import input_errors, keep_compiled_programs, load, pinned
 from delphi_jax.status import InputError
 
 if TYPE_CHECKING:
@@ -91,17 +91,14 @@ def _run_speedup(args: argparse.Namespace) -> tuple[Study, StudyFit, SpeedupFit]
     from delphi_jax.fit.study import fit_study
 
     study = load(args, {"runs"})
-    if not args.no_cache:
-        keep_compiled_programs(args.cache_dir)
+    keep_compiled_programs(args)
     fit = fit_study(study, ("isoflop",))
     first, second = _suites(args, fit)
     optima = {suite: fit.isoflop.optima(suite)[:2] for suite in (first, second)}
     settings = {"draws": args.draws, "seed": args.seed, "level": args.level, "definition": study.definition}
     pin = None if args.pin is None else pinned(args, args.pin, study).value
-    try:
+    with input_errors():
         return study, fit, effective_speedup(optima, L_inf=pin, budgets=args.budgets, **settings)
-    except ValueError as error:
-        raise InputError(str(error)) from error
 
 
 def _suites(args: argparse.Namespace, fit: StudyFit) -> tuple[str, str]:

@@ -150,8 +150,7 @@ def _add_compute(parser: argparse.ArgumentParser) -> None:
 def _fit(args: argparse.Namespace, study: Study, parts: Collection[str]) -> StudyFit:
     from delphi_jax.fit.study import fit_study
 
-    if not args.no_cache:
-        keep_compiled_programs(args.cache_dir)
+    keep_compiled_programs(args)
     return fit_study(study, parts, draws=args.draws, seed=args.seed, process=args.gp)
 
 

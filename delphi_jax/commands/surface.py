@@ -16,8 +16,7 @@ from delphi_jax.commands.options import (
     quantity,
 )
 from delphi_jax.commands.printing import print_json, print_reading, print_rows, progress, write_answer
-from delphi_jax.commands.reading import keep_compiled_programs, load
-from delphi_jax.status import InputError
+from delphi_jax.commands.reading import input_errors, keep_compiled_programs, load
 
 __all__ = ["add_parser"]
 
@@ -61,17 +60,13 @@ def _surface(args: argparse.Namespace) -> int:
     from delphi_jax.results.surface import SurfaceObjective
 
     study = load(args, {"runs"})
-    if not args.no_cache:
-        keep_compiled_programs(args.cache_dir)
+    keep_compiled_programs(args)
     objective = SurfaceObjective(args.loss_function, args.residual, args.delta)
     fit = fit_study(study, ("isoflop",))
-    with progress("fitting"):
-        try:
-            found = fit_study_surfaces(
-                study.runs, args.suite, objective=objective, at=args.at, draws=args.draws, seed=args.seed
-            )
-        except ValueError as error:
-            raise InputError(str(error)) from error
+    with progress("fitting"), input_errors():
+        found = fit_study_surfaces(
+            study.runs, args.suite, objective=objective, at=args.at, draws=args.draws, seed=args.seed
+        )
     if args.json:
         print_json(args, {"surfaces": [each.to_dict() for each in found.bootstraps]}, found.notices(), fit)
     else:

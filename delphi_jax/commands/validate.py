@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from delphi_jax.commands.options import add_cache, add_figures, add_json, add_metric, add_runs, add_suites
 from delphi_jax.commands.printing import print_json, print_reading, print_rows, write_answer
-from delphi_jax.commands.reading import keep_compiled_programs, load, pinned, suites_with_law
-from delphi_jax.status import InputError
+from delphi_jax.commands.reading import input_errors, keep_compiled_programs, load, pinned, suites_with_law
 
 if TYPE_CHECKING:
     from delphi_jax.results import StudyFit
@@ -68,18 +67,15 @@ def _run_validation(args: argparse.Namespace) -> tuple[Study, StudyFit, Validati
     from delphi_jax.fit.validation import leave_future_out
 
     study = load(args, {"runs"})
-    if not args.no_cache:
-        keep_compiled_programs(args.cache_dir)
+    keep_compiled_programs(args)
     fit = fit_study(study, ("laws", "held_out"))
     suites = suites_with_law(args, fit)
     optima = {suite: fit.isoflop.optima(suite)[:2] for suite in suites}
     means = {suite: fit.held_out.means(suite) for suite in suites}
     held_out = {suite: pair for suite, pair in means.items() if len(pair[0])}
-    try:
+    with input_errors("--pin: " if args.pin is not None else ""):
         pin = None if args.pin is None else pinned(args, args.pin, study).value
         return study, fit, leave_future_out(optima, held_out, L_inf=pin, method=args.method)
-    except ValueError as error:
-        raise InputError(f"--pin: {error}" if args.pin is not None else str(error)) from error
 
 
 def _diverged(fit: StudyFit, found: ValidationFit) -> list[str]:
